@@ -1,0 +1,89 @@
+# One command for each thing a developer does; CI runs these same ones. `make help` lists them.
+# Needs Python 3.11 or newer and make. Everything else goes into .venv and .rackmeter, inside this checkout.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed-$(shell cksum requirements.lock | cut -d' ' -f1)
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: help
+help: ## List the commands
+	@echo "Rackmeter: make COMMAND"
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)$$/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do printf '  %-12s %s\n' "$$name" "$$what"; done
+
+.PHONY: install
+install: $(INSTALLED) ## Make .venv with the locked versions of everything (the other commands do it when needed)
+
+# Nothing is built: a path file makes `pipeline` importable, so no build tool has to be fetched.
+$(INSTALLED): requirements.lock
+	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON). Install Python 3.11 or newer, or say which one: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$$($(PYTHON) --version) is too old: Python 3.11 or newer is needed. Say which one: make PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(BIN)/pip || { echo "Making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); } || { rm -rf $(VENV); echo "This Python cannot make a virtual environment; on Debian and Ubuntu: apt-get install python3-venv. Then run make again." >&2; exit 1; }
+	@echo "Installing the locked packages into $(VENV) (the first time takes a minute)"
+	@$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock || { echo "The packages could not be installed. Is the package index reachable? pip's message above says what failed; then run make again." >&2; exit 1; }
+	@echo "$(CURDIR)" > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/rackmeter.pth"
+	@printf '#!/bin/sh\nexec "%s/python" -m pipeline "$$@"\n' "$(CURDIR)/$(BIN)" > $(BIN)/rackmeter
+	@chmod +x $(BIN)/rackmeter
+	@rm -f $(VENV)/installed-*
+	@touch $@
+	@echo "Installed. The command is $(BIN)/rackmeter"
+
+.PHONY: demo
+demo: $(INSTALLED) ## A month of usage through Kafka to proven invoices, in a new folder (TRACE=file replays a real trace)
+	@$(BIN)/python -m pipeline demo $(if $(TRACE),--trace "$(TRACE)")
+
+.PHONY: demo-again
+demo-again: $(INSTALLED) ## The same month once more into the folder of the last demo: everything is a duplicate
+	@$(BIN)/python -m pipeline demo --again
+
+.PHONY: test
+test: $(INSTALLED) ## All tests, against a real broker and database; says which broker
+	@$(BIN)/python -m pytest $(PYTEST)
+
+.PHONY: check
+check: lint types fast ## Lint, types, import contracts and fast tests; under a minute
+
+.PHONY: lint
+lint: $(INSTALLED) ## Format, lint and import contracts
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/lint-imports
+
+.PHONY: types
+types: $(INSTALLED) ## mypy --strict over everything
+	@$(BIN)/mypy
+
+.PHONY: fast
+fast: $(INSTALLED) ## The tests that need neither broker nor database
+	@$(BIN)/python -m pytest -q -m "not real and not acceptance" $(PYTEST)
+
+.PHONY: fix
+fix: $(INSTALLED) ## Format, and mend what ruff can mend
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+.PHONY: bench
+bench: $(INSTALLED) ## Kafka to committed buckets, sums checked, beside the raw consume of the same run
+	@$(BIN)/python -m bench.pipeline $(BENCH)
+
+.PHONY: nightly
+nightly: $(INSTALLED) ## What is too slow for every change: all tests on both brokers, then the full benchmark
+	@RACKMETER_BROKER=apache $(BIN)/python -m pytest
+	@RACKMETER_BROKER=embedded $(BIN)/python -m pytest
+	@$(BIN)/python -m bench.pipeline
+
+.PHONY: lock
+lock: ## Resolve requirements.lock anew from pyproject.toml (needs uv)
+	@command -v uv >/dev/null || { echo "uv is needed for this one command: pip install uv" >&2; exit 1; }
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url pyproject.toml --extra local --extra dev -o requirements.lock
+
+.PHONY: clean
+clean: ## Remove the environment, caches and every folder of the demo
+	rm -rf $(VENV) .rackmeter .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,241 @@
+"""The aggregate stage's loop: fetch, decide, fold, commit, say how far we are."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import psycopg
+
+from pipeline.aggregate import store
+from pipeline.aggregate.model import EpochState, MeterRule, PartitionProgress
+from pipeline.aggregate.rules import EventFold, MeterBook, Record, arrivals, epochs_named, new_tally
+from pipeline.domain.errors import InvariantViolation, TransientFault
+from pipeline.runtime import metrics
+from pipeline.runtime.postgres import Connection, is_transient
+
+STAGE = "aggregate"
+LOGGER = logging.getLogger("rackmeter.aggregate")
+
+#: Broker timestamps of this type say when the log took the message (confluent_kafka.TIMESTAMP_LOG_APPEND_TIME).
+LOG_APPEND_TIME = 2
+
+POLL_SECONDS = 0.1
+POLL_MESSAGES = 20_000
+
+
+class Message(Protocol):
+    """What this stage asks of a message; confluent_kafka.Message has it."""
+
+    def partition(self) -> int | None:
+        """Partition."""
+
+    def offset(self) -> int | None:
+        """Offset."""
+
+    def timestamp(self) -> tuple[int, int]:
+        """Type, and milliseconds since 1970 UTC."""
+
+    def key(self) -> bytes | None:
+        """Key as sent."""
+
+    def value(self) -> bytes | None:
+        """Value as sent."""
+
+
+class LogReader(Protocol):
+    """The port to the log; runtime.consumer.LogConsumer has it."""
+
+    def poll_batch(self, messages_max: int, timeout_seconds: float) -> Sequence[Message]:
+        """Give up to so many messages, in offset order within a partition."""
+
+    def commit_hint(self, offsets_next: Mapping[int, int]) -> None:
+        """Tell Kafka how far we are, for people who look at lag."""
+
+    def close(self) -> None:
+        """Leave the group."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """When a flush is due: so many events gathered, or the oldest waiting so long, or nothing more has come."""
+
+    flush_events: int = 50_000
+    flush_seconds: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueView:
+    """What the catalogue says to this stage, as of a known number."""
+
+    known_number: int
+    meters: Mapping[str, Sequence[MeterRule]]
+    ignored_types: frozenset[str]
+
+
+class Worker:
+    """
+    Aggregates the partitions it is assigned. Give `assign` and `revoke` to the consumer, then the consumer to `attach`.
+
+    Args:
+        connection: In autocommit mode, as runtime.postgres.connect gives it.
+        topic: The topic read.
+        open_log: Compares topic and database (raises InvariantViolation where they do not belong together) and
+            gives the fence and the number of partitions; asked at every assignment.
+        load_catalogue: Gives the meters in force.
+        pace: When to flush.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        topic: str,
+        *,
+        open_log: Callable[[], tuple[store.Fence, int]],
+        load_catalogue: Callable[[Connection], CatalogueView],
+        pace: Pace,
+        monotonic: Callable[[], float] = time.monotonic,
+        health: metrics.Health | None = None,
+    ) -> None:
+        self._connection = connection
+        self._topic = topic
+        self._open_log = open_log
+        self._load_catalogue = load_catalogue
+        self._pace = pace
+        self._monotonic = monotonic
+        self._health = health
+        self._reader: LogReader | None = None
+        self._fence: store.Fence | None = None
+        self._partition_count = 0
+        self._known_number = -1
+        self._book = MeterBook({}, ())
+        # Everything below is memory of the partitions owned; thrown away whole when anything goes wrong.
+        self._progress: dict[int, PartitionProgress] = {}
+        self._epochs: dict[tuple[str, str], EpochState] = {}
+        self._fold: EventFold | None = None
+        self._oldest_at = 0.0
+
+    def attach(self, reader: LogReader) -> None:
+        """Take the consumer that was given `assign` and `revoke`."""
+        self._reader = reader
+
+    def assign(self, partitions: Sequence[int]) -> dict[int, int]:
+        """Take partitions over: offsets first, identities when first needed. Gives the offsets to read from."""
+        self._forget()
+        if not partitions:
+            return {}
+        self._fence, self._partition_count = self._open_log()
+        self._progress = store.read_progress(self._connection, self._fence, sorted(partitions))
+        LOGGER.info("assigned", extra={"action": "assign", "partitions": list(partitions)})
+        return {partition: row.offset_next for partition, row in self._progress.items()}
+
+    def revoke(self, partitions: Sequence[int]) -> None:
+        """Forget partitions; what is gathered of them will be read again by their next owner."""
+        LOGGER.info("revoked", extra={"action": "revoke", "partitions": list(partitions)})
+        self._forget()
+
+    def run(self, stop: threading.Event) -> None:
+        """
+        Work until told to stop; what is gathered is flushed at the end.
+
+        Raises:
+            Fenced: Another worker moved our partitions on; start again.
+            TransientFault: Broker or database stopped answering; start again.
+            InvariantViolation: A law does not hold; a person must look.
+        """
+        try:
+            while not stop.is_set():
+                self.step()
+                if self._health:
+                    self._health.step()
+            self.flush()
+        except psycopg.Error as error:
+            if is_transient(error):
+                raise TransientFault(f"the database stopped answering: {error}") from error
+            raise
+        finally:
+            self._forget()
+            self._port().close()
+
+    def step(self) -> int:
+        """Gather what has come, flush when it is time; gives how many messages were gathered."""
+        messages = self._port().poll_batch(POLL_MESSAGES, POLL_SECONDS)
+        if messages:
+            self._gather(messages)
+        if self._is_due(idle=not messages):
+            self.flush()
+        return len(messages)
+
+    def flush(self) -> int:
+        """
+        Commit all that is gathered: this stage's one commit point.
+
+        Returns:
+            How many events were decided.
+        """
+        if self._fold is None or self._fence is None:
+            return 0
+        folded = self._fold.folded
+        moved = {p: row for p, row in self._progress.items() if row.offset_reached > row.offset_next}
+        with metrics.FLUSH_SECONDS.labels(STAGE).time(), self._connection.transaction():
+            store.write_flush(self._connection, self._fence, folded, moved, self._fold.home, self._book)
+        for row in moved.values():
+            for outcome, count in row.tally.items():
+                if outcome != "received":
+                    metrics.RECORDS.labels(STAGE, outcome).inc(count)
+            row.offset_next = row.offset_reached
+            row.flush_number += 1
+            row.tally = new_tally()
+        self._fold = None
+        self._port().commit_hint({partition: row.offset_next for partition, row in moved.items()})
+        LOGGER.info("flushed", extra={"action": "flush", "events": folded.event_count})
+        return folded.event_count
+
+    def _gather(self, messages: Sequence[Message]) -> None:
+        if self._fold is None:
+            self._refresh_catalogue()
+            self._fold = EventFold(self._book, self._partition_count, self._epochs)
+            self._oldest_at = self._monotonic()
+        batch = [arrival for message in messages if (record := self._record(message)) for arrival in arrivals(record)]
+        unknown = epochs_named(batch) - self._epochs.keys()
+        if unknown:
+            self._epochs.update(store.read_epochs(self._connection, unknown))
+        for arrival in batch:
+            progress = self._progress[arrival.record.partition]
+            self._fold.add(arrival, progress)
+            progress.offset_reached = arrival.record.log_offset + 1
+
+    def _record(self, message: Message) -> Record | None:
+        partition, offset = message.partition(), message.offset()
+        if partition is None or offset is None or partition not in self._progress:
+            return None
+        if offset < self._progress[partition].offset_reached:
+            raise InvariantViolation(f"{self._topic}-{partition} went back to offset {offset}", "offset_went_back")
+        kind, at_ms = message.timestamp()
+        if kind != LOG_APPEND_TIME:
+            raise InvariantViolation(
+                f"{self._topic} does not stamp messages itself: set message.timestamp.type=LogAppendTime"
+            )
+        return Record(partition, offset, at_ms * 1000, message.key(), message.value())
+
+    def _refresh_catalogue(self) -> None:
+        view = self._load_catalogue(self._connection)
+        if view.known_number != self._known_number:
+            self._book = MeterBook(view.meters, view.ignored_types)
+            self._known_number = view.known_number
+
+    def _is_due(self, *, idle: bool) -> bool:
+        if self._fold is None:
+            return False
+        waited = self._monotonic() - self._oldest_at
+        return idle or self._fold.folded.event_count >= self._pace.flush_events or waited >= self._pace.flush_seconds
+
+    def _forget(self) -> None:
+        self._progress, self._epochs, self._fold = {}, {}, None
+
+    def _port(self) -> LogReader:
+        if self._reader is None:
+            raise InvariantViolation("the aggregate worker was not given its consumer")
+        return self._reader

@@ -1,0 +1,371 @@
+"""The only place that wires: settings become adapters, adapters become stages."""
+
+import contextlib
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
+
+from pipeline.domain.errors import ConfigurationFault, Fenced, InvariantViolation, PipelineError, TransientFault
+from pipeline.runtime import known_log, metrics
+from pipeline.runtime.logs import configure_logs
+from pipeline.runtime.postgres import Connection, connect
+from pipeline.runtime.settings import Settings
+
+if TYPE_CHECKING:
+    from pipeline.aggregate.worker import CatalogueView
+    from pipeline.ingest.replay import Progress, ReplayOptions, ReplayReport
+    from pipeline.ingest.trace_csv import Trace
+    from pipeline.invoice_batch.model import CloseRequest, Ports, RunReport
+    from pipeline.proof.verify import Report
+    from pipeline.totals.worker import Worker as TotalsWorker
+
+EVENTS_TOPIC = "usage.events"
+TOTALS_TOPIC = "usage.totals"
+CHARGES_TOPIC = "billing.charges"
+
+Stage = Literal["aggregate", "archive", "totals", "rate", "ledger_sink"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+
+#: Exit codes of a stage, as sysexits has them: what the supervisor and a person do next follows from them.
+EXIT_HALTED, EXIT_TRY_AGAIN, EXIT_MISCONFIGURED = 70, 75, 78
+
+LOGGER = logging.getLogger("rackmeter.bootstrap")
+
+
+class Runnable(Protocol):
+    """A stage that works until it is told to stop."""
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until told to stop."""
+
+
+@contextlib.contextmanager
+def database(settings: Settings, application_name: str) -> Iterator[Connection]:
+    """Open a connection as the application role, and close it."""
+    connection = connect(settings.database_url, application_name=application_name)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def run_stage(stage: str, settings: Settings) -> int:
+    """
+    Run one stage until SIGTERM or SIGINT; give the process's exit code.
+
+    A stage that meets a fault it cannot wait out ends; whoever started it starts it again, and it goes on from what
+    is stored. 75: start it again. 70: a law does not hold, a person must look. 78: a setting is wrong.
+    """
+    configure_logs(settings.log_level, stage)
+    health = metrics.Health(stage)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    port = metrics.serve(settings.metrics_port, health)
+    LOGGER.info(f"{stage} starts", extra={"action": "start", "metrics_port": port, "slot": settings.worker_slot})
+    try:
+        with contextlib.ExitStack() as opened:
+            build_stage(stage, settings, health, opened).run(stop)
+    except PipelineError as error:
+        LOGGER.error(error.detail, extra={"action": "end", "code": error.code, "kind": type(error).__name__})
+        return exit_code_of(error)
+    LOGGER.info(f"{stage} stopped", extra={"action": "stop"})
+    return 0
+
+
+def exit_code_of(error: PipelineError) -> int:
+    """Give the exit code that says what to do about an error."""
+    if isinstance(error, InvariantViolation):
+        return EXIT_HALTED
+    if isinstance(error, ConfigurationFault):
+        return EXIT_MISCONFIGURED
+    return EXIT_TRY_AGAIN if isinstance(error, TransientFault | Fenced) else 1
+
+
+def build_stage(stage: str, settings: Settings, health: metrics.Health, opened: contextlib.ExitStack) -> Runnable:
+    """Wire one stage; what it opens is closed with `opened`."""
+    builders: Mapping[str, Callable[[Settings, metrics.Health, contextlib.ExitStack], Runnable]] = {
+        "aggregate": _aggregate,
+        "archive": _archive,
+        "totals": totals_worker,
+        "rate": _rate,
+        "ledger_sink": _ledger_sink,
+    }
+    if stage not in builders:
+        raise ConfigurationFault(f"there is no stage {stage!r}; the stages are {', '.join(STAGES)}")
+    return builders[stage](settings, health, opened)
+
+
+def _open_database(settings: Settings, stage: str, opened: contextlib.ExitStack) -> Connection:
+    return opened.enter_context(database(settings, f"rackmeter-{stage}-{settings.worker_slot}"))
+
+
+def _aggregate(settings: Settings, health: metrics.Health, opened: contextlib.ExitStack) -> Runnable:
+    from pipeline.aggregate.store import Fence
+    from pipeline.aggregate.worker import Pace, Worker
+    from pipeline.runtime.consumer import LogConsumer
+
+    connection = _open_database(settings, "aggregate", opened)
+
+    def open_log() -> tuple[Fence, int]:
+        log = known_log.open_log(connection, settings.kafka_bootstrap_servers, EVENTS_TOPIC, "aggregate")
+        return Fence(EVENTS_TOPIC, log.log_id, known_log.read_generation(connection)), log.partition_count
+
+    worker = Worker(
+        connection,
+        EVENTS_TOPIC,
+        open_log=open_log,
+        load_catalogue=catalogue_view,
+        pace=Pace(settings.flush_events_max, settings.flush_seconds),
+        health=health,
+    )
+    worker.attach(
+        LogConsumer(
+            settings.kafka_bootstrap_servers,
+            "aggregate",
+            EVENTS_TOPIC,
+            settings.worker_slot,
+            on_assign=worker.assign,
+            on_revoke=worker.revoke,
+        )
+    )
+    return worker
+
+
+def catalogue_view(connection: Connection) -> "CatalogueView":
+    """Give the meters and ignore rules as the aggregate stage needs them, each version until the next one begins."""
+    from pipeline.aggregate.model import MeterRule
+    from pipeline.aggregate.store import read_known_number
+    from pipeline.aggregate.worker import CatalogueView
+    from pipeline.catalogue import store
+    from pipeline.catalogue.model import Meter
+    from pipeline.domain.slots import US_PER_SECOND, to_us
+
+    known_number = read_known_number(connection)
+    by_meter: dict[str, list[Meter]] = {}
+    for meter in store.load_meters(connection):
+        by_meter.setdefault(meter.meter, []).append(meter)
+    rules: dict[str, list[MeterRule]] = {}
+    for versions in by_meter.values():
+        versions.sort(key=lambda meter: meter.version)
+        ends = [to_us(meter.effective_from) for meter in versions[1:]] + [2**62]
+        for meter, to in zip(versions, ends, strict=True):
+            rule = MeterRule(
+                meter_version_id=meter.meter_version_id,
+                meter=meter.meter,
+                aggregation=str(meter.aggregation),
+                value_field=meter.value_field,
+                slot_us=meter.slot_seconds * US_PER_SECOND,
+                gap_us=(meter.gap_seconds_max or 0) * US_PER_SECOND,
+                from_us=to_us(meter.effective_from),
+                to_us=to,
+            )
+            rules.setdefault(meter.event_type, []).append(rule)
+    return CatalogueView(known_number, rules, frozenset(store.load_ignore_rules(connection)))
+
+
+def _archive(settings: Settings, health: metrics.Health, opened: contextlib.ExitStack) -> Runnable:
+    from pipeline.archive.worker import Worker
+    from pipeline.runtime.consumer import LogConsumer
+
+    connection = _open_database(settings, "archive", opened)
+    worker = Worker(
+        connection,
+        EVENTS_TOPIC,
+        settings.archive_dir,
+        verify_log=lambda: _check_log(connection, settings, "archive"),
+        flush_bytes=settings.archive_bytes_max,
+        flush_seconds=settings.flush_seconds,
+        health=health,
+    )
+    worker.attach(
+        LogConsumer(
+            settings.kafka_bootstrap_servers,
+            "archive",
+            EVENTS_TOPIC,
+            settings.worker_slot,
+            on_assign=worker.assign,
+            on_revoke=worker.revoke,
+        )
+    )
+    return worker
+
+
+def _check_log(connection: Connection, settings: Settings, stage: str) -> None:
+    known_log.open_log(connection, settings.kafka_bootstrap_servers, EVENTS_TOPIC, stage)
+
+
+def totals_worker(settings: Settings, health: metrics.Health, opened: contextlib.ExitStack) -> "TotalsWorker":
+    """Wire the totals stage; a close uses one too, to have everything computed now."""
+    from pipeline.runtime.groups import group_lag
+    from pipeline.runtime.producer import LogProducer
+    from pipeline.totals.worker import Worker
+
+    servers = settings.kafka_bootstrap_servers
+    return Worker(
+        _open_database(settings, "totals", opened),
+        opened.enter_context(LogProducer(servers)),
+        TOTALS_TOPIC,
+        pace_seconds=settings.totals_pace_seconds,
+        sweep_seconds=settings.sweep_seconds,
+        lag=lambda: group_lag(servers, "rate", TOTALS_TOPIC) + group_lag(servers, "ledger_sink", CHARGES_TOPIC),
+        health=health,
+    )
+
+
+def _rate(settings: Settings, health: metrics.Health, opened: contextlib.ExitStack) -> Runnable:
+    del opened  # it opens and closes what it needs in its own loop
+    from pipeline.catalogue.store import load_prices
+    from pipeline.rate.store import PriceStore
+    from pipeline.rate.worker import Worker
+
+    slot = settings.worker_slot
+    prices = PriceStore(
+        lambda: connect(settings.database_url, application_name=f"rackmeter-rate-{slot}"),
+        load_prices,
+    )
+    return Worker(settings.kafka_bootstrap_servers, prices, health, slot=slot, state_dir=settings.state_dir)
+
+
+def _ledger_sink(settings: Settings, health: metrics.Health, opened: contextlib.ExitStack) -> Runnable:
+    from pipeline.ledger_sink.worker import Worker
+    from pipeline.runtime.consumer import LogConsumer
+
+    servers = settings.kafka_bootstrap_servers
+    consumer = LogConsumer(
+        servers,
+        "ledger_sink",
+        CHARGES_TOPIC,
+        settings.worker_slot,
+        on_assign=lambda partitions: _committed_or_first(servers, partitions),
+        on_revoke=lambda _partitions: None,
+    )
+    name = f"rackmeter-ledger_sink-{settings.worker_slot}"
+    worker = Worker(lambda: connect(settings.database_url, application_name=name), consumer, health)
+    opened.callback(worker.close)
+    return worker
+
+
+def _committed_or_first(servers: str, partitions: Sequence[int]) -> dict[int, int]:
+    """Give where the sink begins: charges are absolute and versioned, so this saves time and decides nothing."""
+    from pipeline.runtime.groups import committed_offsets
+    from pipeline.runtime.topics import watermarks
+
+    available = watermarks(servers, CHARGES_TOPIC)
+    committed = committed_offsets(servers, "ledger_sink", CHARGES_TOPIC)
+    begin = {}
+    for partition in partitions:
+        low, high = available[partition]
+        at = committed.get(partition, low)
+        begin[partition] = at if low <= at <= high else low
+    return begin
+
+
+def replay_trace(
+    settings: Settings, trace: "Trace", *, zone_name: str, options: "ReplayOptions", progress: "Progress | None" = None
+) -> "ReplayReport":
+    """Send a trace that was read and checked, and wait until it is durable."""
+    from pipeline.ingest.replay import replay
+    from pipeline.runtime.producer import LogProducer
+
+    with LogProducer(settings.kafka_bootstrap_servers) as producer:
+        return replay(trace, producer, EVENTS_TOPIC, zone_name=zone_name, options=options, progress=progress)
+
+
+def close_periods(
+    settings: Settings, request: "CloseRequest", while_waiting: Callable[[], None] = lambda: None
+) -> "RunReport":
+    """
+    Close what is asked for: have every duplicate judged and every total computed and booked first, then close.
+
+    Args:
+        settings: Of this process.
+        request: Which month, which accounts.
+        while_waiting: Called now and then while totals come back booked.
+
+    Raises:
+        ConfigurationFault: The month or an account is not known.
+        TransientFault: Broker or database stopped answering; run it again.
+    """
+    from pipeline.invoice_batch.worker import Worker
+
+    with contextlib.ExitStack() as opened:
+        settle_duplicates(settings)
+        totals_worker(settings, metrics.Health("close"), opened).drain()
+        connection = _open_database(settings, "close", opened)
+        wait_until_booked(connection, while_waiting)
+        worker = Worker(
+            connection, _close_ports(settings), settings.documents_dir, close_grace_seconds=settings.close_grace_seconds
+        )
+        return worker.close(request)
+
+
+#: How long a close waits for totals it has sent to come back booked; the gate holds what does not come.
+BOOKED_WAIT_SECONDS = 60.0
+
+
+def wait_until_booked(
+    connection: Connection, while_waiting: Callable[[], None], timeout_seconds: float = BOOKED_WAIT_SECONDS
+) -> bool:
+    """Wait until every total is booked at its revision; False where it did not happen in time."""
+    from pipeline.totals.store import count_open
+
+    waited, pause = 0.0, threading.Event()
+    while waited < timeout_seconds:
+        if not count_open(connection)[1]:
+            return True
+        while_waiting()
+        pause.wait(0.1)
+        waited += 0.1
+    return False
+
+
+def settle_duplicates(settings: Settings) -> None:
+    """Compare every duplicate that has no verdict with its twin in the archive."""
+    from pipeline.archive import twins
+
+    with database(settings, "rackmeter-settle") as connection:
+        partitions = range(known_log.known_log(connection, EVENTS_TOPIC).partition_count)
+        twins.settle(connection, settings.archive_dir, EVENTS_TOPIC, partitions)
+
+
+def _close_ports(settings: Settings) -> "Ports":
+    from pipeline.invoice_batch.model import Ports, ProofResult
+    from pipeline.payments.attempts import request_payments
+    from pipeline.payments.manual import ManualGateway, creditor_reference
+    from pipeline.proof.verify import verify_invoices
+    from pipeline.runtime.topics import watermarks
+
+    gateways = {"manual": ManualGateway()}
+
+    def prove(connection: Connection, invoice_ids: Sequence[str]) -> dict[str, ProofResult]:
+        report = verify_invoices(connection, settings.archive_dir, invoice_ids)
+        return {
+            invoice_id: ProofResult(
+                ok=report.is_proven(invoice_id),
+                report=report.summary(invoice_id),
+                differences=report.differences_of(invoice_id),
+            )
+            for invoice_id in invoice_ids
+        }
+
+    return Ports(
+        prove=prove,
+        log_ends=lambda: {
+            partition: high
+            for partition, (_, high) in watermarks(settings.kafka_bootstrap_servers, EVENTS_TOPIC).items()
+        },
+        request_payments=lambda connection, invoice_ids: request_payments(connection, gateways, invoice_ids),
+        payment_reference=lambda gateway, number: creditor_reference(number) if gateway == "manual" else "",
+    )
+
+
+def verify(settings: Settings, *, invoice: str | None = None, month: tuple[int, int] | None = None) -> "Report":
+    """Recompute issued invoices from the archive: one (number or id), a month's, or all."""
+    from pipeline.proof.verify import select_invoices, verify_invoices
+
+    with database(settings, "rackmeter-verify") as connection:
+        chosen = select_invoices(connection, invoice=invoice, month=month)
+        return verify_invoices(connection, settings.archive_dir, chosen)

@@ -1,0 +1,171 @@
+"""The entries of a catalogue document, one reader for each kind: fields and their types, nothing across entries."""
+
+from typing import Literal
+
+from pipeline.catalogue.model import (
+    ALWAYS,
+    SLOT_EDGE_SECONDS,
+    Account,
+    Aggregation,
+    Change,
+    ContractPrice,
+    Meter,
+    Plan,
+    PlanItem,
+    Price,
+    Seller,
+    Subscription,
+)
+from pipeline.catalogue.pricing import MODELS
+from pipeline.catalogue.section import Section, is_name
+from pipeline.domain.currency import minor_exponent
+from pipeline.domain.errors import ConfigurationFault
+from pipeline.domain.period import zone
+
+SLOT_SECONDS_DEFAULT = 300
+PAYMENT_TERMS_DAYS_DEFAULT = 14
+CONTROL_TYPE_PREFIX = "rackmeter.control."
+PAYMENT_GATEWAYS: tuple[Literal["manual"]] = ("manual",)
+GATE_POLICIES: tuple[Literal["hold"]] = ("hold",)
+
+
+def read_seller(name: str, section: Section) -> Seller:
+    """A legal entity."""
+    return Seller(
+        seller=name,
+        name=section.text("name"),
+        address=section.texts("address"),
+        tax_id=section.text("tax_id", ""),
+        bank_account=section.text("bank_account", ""),
+        number_prefix=section.text("number_prefix"),
+        time_zone=_zone(section),
+    )
+
+
+def read_meter(name: str, section: Section) -> Meter | None:
+    """A meter; None where its aggregation is not known."""
+    aggregation = section.choice("aggregation", Aggregation)
+    event_type = section.text("event_type")
+    if event_type.startswith(CONTROL_TYPE_PREFIX):
+        section.problem("event_type", f"begins with {CONTROL_TYPE_PREFIX}, which is ours and never metered")
+    value_field = section.text("value", None)
+    if aggregation is Aggregation.ACTIVE_HOURS and value_field is not None:
+        section.problem("value", "has no meaning for active_hours, which counts samples; leave it out")
+    if aggregation not in (None, Aggregation.ACTIVE_HOURS) and not section.has("value"):
+        section.problem("value", f"is missing; {aggregation} reads a field of the event's data")
+    gap_seconds_max = section.integer("max_gap_seconds") if section.has("max_gap_seconds") else None
+    section.tree("max_gap_seconds")
+    if aggregation is Aggregation.TIME_WEIGHTED and gap_seconds_max is None:
+        section.problem("max_gap_seconds", "is missing; it says how long a value holds without a sample")
+    if aggregation not in (None, Aggregation.TIME_WEIGHTED) and gap_seconds_max is not None:
+        section.problem("max_gap_seconds", f"has no meaning for {aggregation}; leave it out")
+    slot_seconds = section.integer("slot_seconds", SLOT_SECONDS_DEFAULT)
+    if SLOT_EDGE_SECONDS % slot_seconds:
+        section.problem("slot_seconds", f"is {slot_seconds}, which does not divide {SLOT_EDGE_SECONDS}")
+    starts = section.moment("from")
+    # A meter belongs to no account, so its dates are midnights of UTC.
+    effective_from = ALWAYS if starts is None else section.place("from", starts, "UTC")
+    unit = section.text("unit")
+    if aggregation is None:
+        return None
+    return Meter(name, 1, event_type, aggregation, value_field, unit, slot_seconds, gap_seconds_max, effective_from)
+
+
+def read_price(name: str, section: Section) -> Price | None:
+    """A price with the parameters of its model; None where those cannot be read."""
+    model_name = section.choice("model", tuple(MODELS))
+    product, currency = section.name("product"), _currency(section)
+    unit, base_units = section.text("unit"), section.decimal_above_zero("base_units")
+    parameters = section.rest()
+    if model_name is None:
+        return None
+    model = MODELS[model_name]
+    faults = model.check(parameters)
+    for fault in faults:
+        section.problem(fault.field, fault.message)
+    if faults:
+        return None
+    return Price(name, 1, model_name, product, currency, unit, base_units, model.normalise(parameters))
+
+
+def read_plan(name: str, section: Section) -> Plan:
+    """A plan and its items."""
+    items = []
+    for item_name, item in section.sections("items"):
+        changes = []
+        for change in item.items("changes"):
+            meter, price = _name_or_none(change, "meter"), _name_or_none(change, "price")
+            if meter is None and price is None:
+                change.problem("price", "is missing; a change names a price, a meter, or both")
+            changes.append(Change(change.moment("from", is_required=True), meter, price))
+            item.is_sound &= change.finish()
+        items.append(PlanItem(item_name, item.name("meter"), item.name("price"), item.moment("from"), tuple(changes)))
+        section.is_sound &= item.finish()
+    if not items:
+        section.problem("items", "is missing; a plan charges for at least one item")
+    return Plan(name, tuple(items))
+
+
+def read_account(account_id: str, section: Section, only_seller: str | None) -> Account:
+    """A billing account; `only_seller` stands in where the account names none."""
+    return Account(
+        account_id=account_id,
+        name=section.text("name"),
+        address=section.texts("address"),
+        currency=_currency(section),
+        time_zone=_zone(section),
+        seller=section.text("seller", only_seller) if only_seller else section.name("seller"),
+        gate_policy=section.choice("gate_policy", GATE_POLICIES, "hold") or "hold",
+        payment_gateway=section.choice("payment_gateway", PAYMENT_GATEWAYS, "manual") or "manual",
+        payment_terms_days=section.integer("payment_terms_days", PAYMENT_TERMS_DAYS_DEFAULT),
+    )
+
+
+def read_subscription(subscription_id: str, account: Account, section: Section) -> Subscription:
+    """A subscription of the account; its dates are midnights of the account's zone."""
+    start = section.moment("from", is_required=True)
+    starts_at = section.place("from", start, account.time_zone)
+    end = section.moment("to")
+    ends_at = None if end is None else section.place("to", end, account.time_zone)
+    if ends_at is not None and ends_at <= starts_at:
+        section.problem("to", "is not after from")
+    contract = []
+    agreed = Section(section.tree("contract"), section.at("contract"), section.report)
+    for item, tree in agreed.rest().items():
+        if isinstance(tree, str) and is_name(tree):
+            contract.append(ContractPrice(item, tree, None))
+            continue
+        inner = Section(tree, agreed.at(item), section.report)
+        contract.append(ContractPrice(item, inner.name("price"), inner.moment("from")))
+        section.is_sound &= inner.finish()
+    section.is_sound &= agreed.is_sound
+    return Subscription(subscription_id, account.account_id, section.name("plan"), starts_at, ends_at, tuple(contract))
+
+
+def _name_or_none(section: Section, key: str) -> str | None:
+    if section.has(key):
+        return section.name(key)
+    section.tree(key)
+    return None
+
+
+def _currency(section: Section) -> str:
+    currency = section.text("currency")
+    try:
+        if currency:
+            minor_exponent(currency)
+    except ConfigurationFault as fault:
+        section.problem("currency", fault.detail)
+    return currency
+
+
+def _zone(section: Section) -> str:
+    name = section.text("time_zone")
+    try:
+        if name:
+            zone(name)
+            return name
+    except ConfigurationFault as fault:
+        section.problem("time_zone", fault.detail)
+    # A stand-in, so that dates of the broken account can still be looked at.
+    return "UTC"

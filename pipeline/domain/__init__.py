@@ -1,0 +1,1 @@
+"""Values every part agrees on: money, rounding, periods, slots, identity, keys, errors. Standard library only."""

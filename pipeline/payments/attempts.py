@@ -1,0 +1,40 @@
+"""Control flow of payment attempts: intent, call, outcome."""
+
+from collections.abc import Mapping, Sequence
+
+from pipeline.domain.errors import ConfigurationFault
+from pipeline.payments import store
+from pipeline.payments.gateway import Gateway
+from pipeline.runtime.postgres import Connection
+
+
+def request_payments(connection: Connection, gateways: Mapping[str, Gateway], invoice_ids: Sequence[str]) -> int:
+    """
+    Ask for the money of issued invoices; harmless to repeat, and safe while another run does the same.
+
+    Args:
+        connection: Autocommit, outside a transaction: each step commits by itself.
+        gateways: By name, as billing accounts name them.
+
+    Returns:
+        How many attempts got an outcome.
+
+    Raises:
+        ConfigurationFault: An account names a gateway that is not there; its intent stays for the next run.
+    """
+    for invoice_id in invoice_ids:
+        store.intend(connection, invoice_id)
+    answered = 0
+    for undecided in store.undecided(connection, invoice_ids):
+        attempt = undecided.attempt
+        gateway = gateways.get(undecided.gateway)
+        if gateway is None:
+            raise ConfigurationFault(
+                f"account {attempt.account_id} pays by {undecided.gateway!r}; known are {', '.join(sorted(gateways))}",
+                "gateway_unknown",
+            )
+        # An intent may have been sent by a run that was killed, so it is asked under the same key; an unknown outcome
+        # is looked up first and never blindly asked again.
+        found = gateway.look_up(attempt) if undecided.asked else None
+        answered += store.record_outcome(connection, attempt, found or gateway.request(attempt))
+    return answered

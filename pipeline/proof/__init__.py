@@ -1,0 +1,14 @@
+"""
+The proof: a second implementation of identity, attribution, meters and prices, over the raw events of the archive.
+
+It shares no code with the stages or the catalogue, only the database's rows and the archive's files. What it finds is
+compared to the last digit with what the pipeline decided, summed, booked and put on invoices.
+
+Steps, each able to fail with a difference that names what differs:
+    evidence    every listed file is there, whole, and ranges join without a gap; what the cut sealed is unchanged
+    events      messages taken apart and judged by our own statement of validity (SQL; `judge` where SQL cannot)
+    decisions   every outcome follows from the evidence: counted once, duplicates have twins, bad ones are bad
+    usage       slots of every meter, in whole numbers (HUGEINT), against usage_bucket
+    charges     attribution, price bindings and prices in Fractions, one quantisation to 12 decimals
+    invoices    lines, booked charges, entries, totals, documents, numbers
+"""

@@ -1,0 +1,123 @@
+-- PostgreSQL statements: the facts the pipeline left, read in one snapshot.
+
+-- name: log_identity
+SELECT log.log_id::text, log.partition_count, installation.generation, known_number.last
+FROM log, installation, known_number WHERE log.topic = %(topic)s
+
+-- name: offsets
+-- Where aggregate and archive stand.
+SELECT stage, partition, offset_next FROM consumer_offset
+WHERE topic = %(topic)s AND log_id = %(log_id)s::uuid AND stage IN ('aggregate', 'archive')
+
+-- name: manifest
+SELECT partition, offset_first, offset_next, row_count, digest, path FROM archive_file
+WHERE topic = %(topic)s AND log_id = %(log_id)s::uuid ORDER BY partition, offset_first
+
+-- name: tallies
+SELECT partition, received, counted, duplicate, conflict, quarantined, parked, ignored, control, handed_over
+FROM partition_tally WHERE topic = %(topic)s ORDER BY partition
+
+-- name: decisions
+-- Copied out: may be many.
+COPY (
+    SELECT partition, log_offset, index_in_message, outcome, reason FROM decision WHERE topic = %(topic)s
+) TO STDOUT (FORMAT csv)
+
+-- name: buckets
+-- Copied out: may be many. Quantity in the meter's unit, as text.
+COPY (
+    SELECT b.series_id, (extract(epoch FROM b.slot_start) * 1000000)::bigint, b.quantity::text
+    FROM usage_bucket b WHERE b.slot_start >= %(from)s AND b.slot_start < %(to)s
+) TO STDOUT (FORMAT csv)
+
+-- name: series
+SELECT series_id, meter_version_id, source, subject FROM series
+
+-- name: meters
+SELECT meter_version_id, meter, version, event_type, aggregation, value_field, unit, slot_seconds, gap_seconds_max,
+    effective_from, known_number
+FROM meter_version
+
+-- name: ignored_types
+SELECT event_type FROM ignore_rule
+
+-- name: prices
+SELECT price_version_id, price, version, model, product, currency, unit, base_units::text, parameters, known_number
+FROM price_version
+
+-- name: bindings
+SELECT known_number, subscription_id, item, meter, price_version_id, effective_from FROM price_binding
+
+-- name: subscriptions
+SELECT s.subscription_id, s.account_id, s.starts_at, s.ends_at, s.known_number, a.time_zone, a.currency
+FROM subscription s JOIN billing_account a USING (account_id)
+
+-- name: assignments
+SELECT known_number, subject, subscription_id, valid_from, valid_to FROM assignment
+
+-- name: invoice_ids
+-- Invoices of a period (its month in the account's own zone), or all.
+SELECT invoice_id FROM invoice i JOIN billing_account a USING (account_id)
+WHERE %(month)s::text IS NULL OR to_char(i.period_start AT TIME ZONE a.time_zone, 'YYYY-MM') = %(month)s
+ORDER BY i.period_start, i.account_id
+
+-- name: invoices
+SELECT i.invoice_id, i.account_id, i.period_start, i.period_end, i.currency, i.state, i.cut, i.total_minor, i.seller,
+    i.number, i.document, i.document_digest, a.time_zone
+FROM invoice i JOIN billing_account a USING (account_id)
+WHERE i.invoice_id = ANY (%(invoice_ids)s::text[])
+ORDER BY i.period_start, i.account_id
+
+-- name: lines
+SELECT invoice_id, line_number, subscription_id, item, product, service_period_start, service_period_end, subject,
+    description, quantity, amount_exact, amount_minor
+FROM invoice_line WHERE invoice_id = ANY (%(invoice_ids)s::text[]) ORDER BY invoice_id, line_number
+
+-- name: taken_before
+-- What older invoices of the same accounts took, by item, product and service period.
+SELECT i.account_id, i.period_start, l.subscription_id, l.item, l.subject, l.service_period_start, l.product,
+    sum(l.amount_exact)
+FROM invoice_line l JOIN invoice i USING (invoice_id)
+WHERE i.account_id = ANY (%(account_ids)s::text[])
+GROUP BY 1, 2, 3, 4, 5, 6, 7
+
+-- name: entries
+-- The entries each line took, with what they were posted for.
+SELECT x.invoice_id, x.line_number, e.ledger_entry_id, e.ledger_transaction_id, e.amount, e.currency, e.account_id,
+    e.period_start, a.kind, a.account_id, b.subscription_id, b.item, b.subject, b.period_start
+FROM invoice_entry x
+JOIN ledger_entry e USING (ledger_entry_id)
+JOIN ledger_account a USING (ledger_account_id)
+JOIN ledger_transaction t USING (ledger_transaction_id)
+LEFT JOIN billed_item b USING (billed_item_id)
+WHERE x.invoice_id = ANY (%(invoice_ids)s::text[])
+ORDER BY x.invoice_id, x.line_number, e.ledger_entry_id
+
+-- name: transactions
+-- Every entry of the transactions the invoices took from or posted.
+SELECT t.ledger_transaction_id, t.key, a.kind, a.account_id, a.product, e.currency, e.amount
+FROM ledger_transaction t
+JOIN ledger_entry e USING (ledger_transaction_id)
+JOIN ledger_account a USING (ledger_account_id)
+WHERE t.ledger_transaction_id = ANY (%(transaction_ids)s::bigint[]) OR t.key = ANY (%(keys)s::text[])
+ORDER BY t.ledger_transaction_id, e.ledger_entry_id
+
+-- name: imbalances
+-- Transactions of the whole ledger that do not sum to zero.
+SELECT ledger_transaction_id, currency, sum(amount) FROM ledger_entry
+GROUP BY ledger_transaction_id, currency HAVING sum(amount) <> 0 ORDER BY 1 LIMIT 100
+
+-- name: booked
+SELECT b.billed_item_id, b.account_id, b.subscription_id, b.item, b.subject, b.period_start, b.period_end, c.revision,
+    c.outcome, c.quantity, c.amounts
+FROM billed_item b JOIN booked_charge c USING (billed_item_id)
+WHERE b.account_id = ANY (%(account_ids)s::text[]) ORDER BY b.billed_item_id
+
+-- name: numbers
+-- Every number given, with the series it must stand in.
+SELECT i.seller, s.number_prefix, i.number, to_char(i.issued_on, 'YYYY') FROM invoice i JOIN seller s USING (seller)
+WHERE i.number IS NOT NULL ORDER BY i.seller, i.number
+
+-- name: number_series
+SELECT n.seller, s.number_prefix, n.series, n.number_next FROM number_series n JOIN seller s USING (seller)
+ORDER BY n.seller, n.series

@@ -1,0 +1,1 @@
+"""How a process runs: settings, database, Kafka, metrics, logs. Knows no billing."""

@@ -1,0 +1,201 @@
+"""The consumer stages read Kafka with: the group deals out partitions, the database says where each goes on."""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from pipeline.domain.errors import ConfigurationFault, InvariantViolation, PipelineError, TransientFault
+
+LOGGER = logging.getLogger("rackmeter.consumer")
+
+OnAssign = Callable[[Sequence[int]], Mapping[int, int]]
+OnRevoke = Callable[[Sequence[int]], None]
+
+# A worker that died without a word is replaced after this; one that comes back with its slot takes over at once.
+SESSION_TIMEOUT_MS = 10_000
+
+
+class LogConsumer:
+    """
+    A member of a consumer group that starts each partition at the offset it is told, never at the group's.
+
+    Membership is static: the slot is the member's name, so a worker that was killed and started again with the same
+    slot gets its partitions back without a rebalance. Callbacks run inside `poll_batch` and `close`, in their thread;
+    what they raise comes out of there.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        group: str,
+        topic: str,
+        slot: int,
+        *,
+        on_assign: OnAssign,
+        on_revoke: OnRevoke,
+    ) -> None:
+        """
+        Join the group; nothing is dealt out before the first `poll_batch`.
+
+        Args:
+            bootstrap_servers: The broker, host:port.
+            group: The stage's name; all its workers share it.
+            topic: The one topic to read.
+            slot: Different for each worker of the group, the same at every start of one worker.
+            on_assign: Takes the partitions dealt to us (all of them, as the group deals eagerly), returns the next
+                offset of every one.
+            on_revoke: Takes the partitions that are no longer ours, also when they were lost without notice. What it
+                still writes must be fenced: somebody else may own them already.
+        """
+        self._topic = topic
+        self._slot = slot
+        self._group = group
+        self._on_assign = on_assign
+        self._on_revoke = on_revoke
+        self._callback_error: BaseException | None = None
+        self._pending: PipelineError | None = None
+        self._assigned: tuple[int, ...] = ()
+        self._consumer = Consumer(_client_config(bootstrap_servers, group, slot, self._on_error))
+        self._consumer.subscribe([topic], on_assign=self._assign, on_revoke=self._revoke, on_lost=self._revoke)
+
+    @property
+    def assigned(self) -> tuple[int, ...]:
+        """The partitions that are ours now, ascending."""
+        return self._assigned
+
+    def poll_batch(self, messages_max: int, timeout_seconds: float) -> list[Message]:
+        """
+        Fetch up to `messages_max` messages, waiting at most `timeout_seconds` for them to come together.
+
+        Returns:
+            Messages without error, in order within each partition; empty where none came in time.
+
+        Raises:
+            InvariantViolation: The log does not hold the offset we stand at: it was truncated or made again.
+            ConfigurationFault: Another process runs with our slot.
+            TransientFault: The broker refused; messages already handed out stay valid.
+        """
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            raise pending
+        try:
+            fetched = self._consumer.consume(messages_max, timeout_seconds)
+        except KafkaException as error:
+            raise self._fault(error.args[0]) from error
+        finally:
+            self._raise_callback_error()
+        good: list[Message] = []
+        for message in fetched:
+            problem = message.error()
+            if problem is None:
+                good.append(message)
+            elif self._pending is None:
+                self._pending = self._fault(problem, message)
+        if self._pending is not None and not good:
+            pending, self._pending = self._pending, None
+            raise pending
+        return good
+
+    def commit_hint(self, offsets_next: Mapping[int, int]) -> None:
+        """
+        Tell the broker where we stand, for people who look at lag.
+
+        Nothing reads it back and a refusal is no fault: the offset that counts is in the database.
+        """
+        if not offsets_next:
+            return
+        positions = [TopicPartition(self._topic, partition, offset) for partition, offset in offsets_next.items()]
+        try:
+            self._consumer.commit(offsets=positions, asynchronous=True)
+        except KafkaException as error:
+            LOGGER.debug("offset hint refused: %s", error, extra={"action": "offset_hint_refused"})
+
+    def close(self) -> None:
+        """Stop fetching and leave; `on_revoke` is called for what was ours. Closing twice is fine."""
+        try:
+            self._consumer.close()
+        except (KafkaException, RuntimeError) as error:
+            LOGGER.debug("consumer close: %s", error, extra={"action": "consumer_close"})
+        self._raise_callback_error()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _assign(self, consumer: Any, partitions: Iterable[TopicPartition]) -> None:
+        numbers = sorted(position.partition for position in partitions)
+        try:
+            offsets = self._on_assign(numbers)
+            consumer.assign([TopicPartition(self._topic, number, offsets[number]) for number in numbers])
+            self._assigned = tuple(numbers)
+        except BaseException as error:  # noqa: BLE001 - comes out of poll_batch
+            # Without this the client would go on by itself, from the group's offsets.
+            consumer.assign([])
+            self._assigned = ()
+            self._callback_error = error
+
+    def _revoke(self, consumer: Any, partitions: Iterable[TopicPartition]) -> None:
+        del consumer
+        numbers = sorted(position.partition for position in partitions)
+        self._assigned = tuple(number for number in self._assigned if number not in numbers)
+        try:
+            self._on_revoke(numbers)
+        except BaseException as error:  # noqa: BLE001 - comes out of poll_batch or close
+            self._callback_error = error
+
+    def _raise_callback_error(self) -> None:
+        if self._callback_error is not None:
+            error, self._callback_error = self._callback_error, None
+            raise error
+
+    def _on_error(self, error: KafkaError) -> None:
+        LOGGER.warning("the consumer met: %s", error.str(), extra={"action": "consumer_error"})
+        if error.fatal() and self._pending is None:
+            self._pending = self._fault(error)
+
+    def _fault(self, error: KafkaError, message: Message | None = None) -> PipelineError:
+        where = (
+            self._topic if message is None or message.partition() is None else f"{self._topic}-{message.partition()}"
+        )
+        if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+            return InvariantViolation(
+                f"{where} does not hold the offset we stand at: {error.str()}. `rackmeter doctor` says how to go on.",
+                "offset_out_of_range",
+            )
+        # The client wraps the broker's answer into a fatal error and keeps only its text.
+        was_fenced = error.code() == KafkaError._FATAL and "group.instance.id" in error.str()
+        if was_fenced or error.code() == KafkaError.FENCED_INSTANCE_ID:
+            return ConfigurationFault(
+                f"another {self._group} worker runs with slot {self._slot}: give each its own RACKMETER_WORKER_SLOT",
+                "worker_slot_taken",
+            )
+        return TransientFault(f"{where}: {error.str()}")
+
+
+def _client_config(
+    bootstrap_servers: str, group: str, slot: int, on_error: Callable[[KafkaError], None]
+) -> dict[str, object]:
+    return {
+        "bootstrap.servers": bootstrap_servers,
+        "group.id": group,
+        "group.instance.id": f"{group}-{slot}",
+        "partition.assignment.strategy": "range",
+        "session.timeout.ms": SESSION_TIMEOUT_MS,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        # With any other value the client skips to the beginning or end of a truncated log by itself.
+        "auto.offset.reset": "error",
+        # The embedded broker ignores the fetch limits and answers with the whole rest of the log.
+        "receive.message.max.bytes": 1_000_000_000,
+        "fetch.wait.max.ms": 100,
+        "check.crcs": True,
+        "error_cb": on_error,
+        "log_level": 2,
+    }

@@ -1,0 +1,136 @@
+"""Settings: read once from the environment, checked all at once, frozen."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal, get_args
+
+from pipeline.domain.errors import ConfigurationFault
+
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """
+    How this process runs. Each field is the environment variable of the same name in capitals with RACKMETER_ before
+    it; broker and database keep the names everybody uses.
+    """
+
+    #: KAFKA_BOOTSTRAP_SERVERS: host:port, several with commas.
+    kafka_bootstrap_servers: str
+    #: DATABASE_URL: a libpq URL; the login must be a member of rackmeter_app.
+    database_url: str
+    #: Folder of the evidence; on a disk that is backed up.
+    archive_dir: Path
+    #: Folder the issued documents are written to.
+    documents_dir: Path
+    #: Folder for what may be lost: state of the rate app, emitters' state of replays.
+    state_dir: Path
+    #: Port of /metrics and /healthz; 0 takes a free one and says which.
+    metrics_port: int = 0
+    #: Which worker of its stage this process is; workers of one stage have different slots.
+    worker_slot: int = 0
+    #: How long aggregate and archive gather before they commit; less when idle.
+    flush_seconds: float = 2.0
+    #: How many events aggregate gathers at most before it commits; bounds its memory.
+    flush_events_max: int = 50_000
+    #: How many bytes of messages archive gathers at most before it writes files.
+    archive_bytes_max: int = 64_000_000
+    #: An item's total is computed at most this often, unless asked.
+    totals_pace_seconds: float = 3600.0
+    #: A total that is not booked after this long is sent again, later each time.
+    sweep_seconds: float = 30.0
+    #: How long after a period's end it may close.
+    close_grace_seconds: int = 0
+    log_level: LogLevel = "INFO"
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
+        """
+        Read and check every setting.
+
+        Raises:
+            ConfigurationFault: Names every missing or malformed variable, one a line.
+        """
+        environment = os.environ if environment is None else environment
+        values: dict[str, object] = {}
+        problems: list[str] = []
+        for field in fields(cls):
+            name = variable_name(field.name)
+            text = environment.get(name, "").strip()
+            if not text:
+                if field.name in _REQUIRED:
+                    problems.append(f"{name} is not set: {_REQUIRED[field.name]}")
+                continue
+            try:
+                values[field.name] = _parser(field.name)(text)
+            except ValueError as error:
+                problems.append(f"{name}={text!r}: {error}")
+        if problems:
+            raise ConfigurationFault("\n".join(problems))
+        return cls(**values)  # type: ignore[arg-type]  # each value came through its field's parser
+
+    def to_environment(self) -> dict[str, str]:
+        """Give the variables that make a child process read these same settings."""
+        return {variable_name(field.name): str(getattr(self, field.name)) for field in fields(self)}
+
+
+def variable_name(field_name: str) -> str:
+    """Give the environment variable of a setting."""
+    if field_name in ("kafka_bootstrap_servers", "database_url"):
+        return field_name.upper()
+    return f"RACKMETER_{field_name.upper()}"
+
+
+_REQUIRED = {
+    "kafka_bootstrap_servers": "the broker's host:port. `rackmeter demo` starts one of its own",
+    "database_url": "a PostgreSQL URL. `rackmeter demo` starts one of its own",
+    "archive_dir": "the folder for the archive, e.g. /var/lib/rackmeter/archive",
+    "documents_dir": "the folder for invoices, e.g. /var/lib/rackmeter/documents",
+    "state_dir": "a folder for working state, e.g. /var/lib/rackmeter/state",
+}
+
+
+def _whole(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise ValueError("a whole number, zero or more, is wanted")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError("a number of seconds is wanted") from None
+    if not 0 <= value <= 10_000_000:
+        raise ValueError("a number of seconds from 0 to 10,000,000 is wanted")
+    return value
+
+
+def _level(text: str) -> str:
+    if text.upper() not in get_args(LogLevel):
+        raise ValueError(f"one of {', '.join(get_args(LogLevel))} is wanted")
+    return text.upper()
+
+
+def _parser(field_name: str) -> Callable[[str], object]:
+    if field_name == "log_level":
+        return _level
+    if field_name.endswith("_dir"):
+        return Path
+    if field_name.endswith("_seconds") and field_name != "close_grace_seconds":
+        return _seconds
+    return str if field_name in ("kafka_bootstrap_servers", "database_url") else _whole
+
+
+def checkout_dir() -> Path:
+    """Give the folder the package lies in: the checkout, or site-packages."""
+    return Path(__file__).resolve().parents[2]
+
+
+def schemas_dir() -> Path:
+    """Give the folder of schemas: beside the package in a checkout, inside it when installed from a wheel."""
+    shipped = Path(__file__).resolve().parents[1] / "_schemas"
+    return shipped if shipped.is_dir() else checkout_dir() / "schemas"

@@ -1,0 +1,148 @@
+-- What the pipeline knows about its log: where each stage stands, which identities were seen, what was decided.
+
+-- One row: which database this is. A restored copy is told from its original by `generation`.
+CREATE TABLE installation (
+    only_row      boolean PRIMARY KEY DEFAULT true,
+    database_id   uuid NOT NULL DEFAULT gen_random_uuid(),
+    generation    integer NOT NULL DEFAULT 1,
+    created_at    timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT installation_one_row_ck CHECK (only_row),
+    CONSTRAINT installation_generation_ck CHECK (generation > 0)
+);
+INSERT INTO installation DEFAULT VALUES;
+
+-- A topic as it was made. The number of partitions is for life: a source's home is a hash modulo it.
+CREATE TABLE log (
+    topic           text PRIMARY KEY,
+    log_id          uuid NOT NULL,
+    kafka_topic_id  text NOT NULL,
+    partition_count integer NOT NULL,
+    adopted_at      timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT log_partition_count_ck CHECK (partition_count > 0)
+);
+
+-- Where a stage stands in a partition; also its fence. Every flush raises flush_number, also one without records.
+CREATE TABLE consumer_offset (
+    stage        text NOT NULL,
+    topic        text NOT NULL REFERENCES log,
+    partition    integer NOT NULL,
+    log_id       uuid NOT NULL,
+    offset_next  bigint NOT NULL DEFAULT 0,
+    flush_number bigint NOT NULL DEFAULT 0,
+    generation   integer NOT NULL,
+    log_time_max timestamptz,                  -- running maximum of LogAppendTime
+    updated_at   timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (stage, topic, partition),
+    CONSTRAINT consumer_offset_position_ck CHECK (offset_next >= 0 AND flush_number >= 0)
+);
+
+-- Law 1 as a constraint: what a partition received is what was decided about it.
+CREATE TABLE partition_tally (
+    topic       text NOT NULL,
+    partition   integer NOT NULL,
+    received    bigint NOT NULL DEFAULT 0,
+    counted     bigint NOT NULL DEFAULT 0,
+    duplicate   bigint NOT NULL DEFAULT 0,
+    conflict    bigint NOT NULL DEFAULT 0,
+    quarantined bigint NOT NULL DEFAULT 0,
+    parked      bigint NOT NULL DEFAULT 0,
+    ignored     bigint NOT NULL DEFAULT 0,
+    control     bigint NOT NULL DEFAULT 0,
+    handed_over bigint NOT NULL DEFAULT 0,
+    PRIMARY KEY (topic, partition),
+    CONSTRAINT partition_tally_adds_up_ck CHECK (
+        received = counted + duplicate + conflict + quarantined + parked + ignored + control + handed_over)
+);
+
+-- Which numbers of a (source, epoch) were seen, and in which state. Sets of intervals: a few bytes however many events.
+CREATE TABLE identity_epoch (
+    source      text NOT NULL,
+    epoch       text NOT NULL,                 -- 16 hex digits
+    partition   integer NOT NULL,              -- the source's home
+    counted     int8multirange NOT NULL DEFAULT '{}',   -- counted, control or ignored
+    quarantined int8multirange NOT NULL DEFAULT '{}',
+    parked      int8multirange NOT NULL DEFAULT '{}',
+    dropped     int8multirange NOT NULL DEFAULT '{}',   -- declared by the source as never to come; may come all the same
+    PRIMARY KEY (source, epoch),
+    CONSTRAINT identity_epoch_epoch_ck CHECK (epoch ~ '^[0-9a-f]{16}$'),
+    CONSTRAINT identity_epoch_one_state_ck CHECK (
+        NOT counted && quarantined AND NOT counted && parked AND NOT quarantined && parked)
+);
+
+-- What a source said about itself by numbered control events.
+CREATE TABLE source_completeness (
+    source          text NOT NULL,
+    epoch           text NOT NULL,
+    complete_until  timestamptz NOT NULL,      -- 'infinity' once retired
+    number          bigint NOT NULL,           -- of the control event that said so; counts once no hole lies before it
+    PRIMARY KEY (source, epoch)
+);
+
+-- Up to when each source is known to be complete: what it last said, if no number of any of its epochs is missing.
+CREATE VIEW source_complete AS
+SELECT e.source,
+       max(c.complete_until) AS complete_until,   -- null: it never said
+       bool_and(
+           coalesce(upper(e.counted + e.quarantined + e.parked + e.dropped), 1) = 1
+           OR int8multirange(int8range(1, upper(e.counted + e.quarantined + e.parked + e.dropped)))
+              <@ (e.counted + e.quarantined + e.parked + e.dropped)
+       ) AS has_no_hole
+FROM identity_epoch e
+LEFT JOIN source_completeness c USING (source, epoch)
+GROUP BY e.source;
+
+-- Which source speaks for which subject, and between which event times.
+CREATE TABLE source_subject (
+    source        text NOT NULL,
+    subject       text NOT NULL,
+    event_type    text NOT NULL,
+    first_at      timestamptz NOT NULL,
+    last_at       timestamptz NOT NULL,
+    PRIMARY KEY (source, subject, event_type)
+);
+CREATE INDEX source_subject_subject_idx ON source_subject (subject);  -- the gate asks by subject
+
+-- Every decision but "counted", one row an event. index_in_message is -1 for a message that could not be taken apart.
+CREATE TABLE decision (
+    topic            text NOT NULL,
+    partition        integer NOT NULL,
+    log_offset       bigint NOT NULL,
+    index_in_message integer NOT NULL,
+    outcome          text NOT NULL,
+    reason           text NOT NULL,            -- code, see docs/reasons.md
+    detail           text NOT NULL DEFAULT '', -- names field and value, for people
+    source           text,                     -- null where it could not be read
+    event_id         text,
+    subject          text,
+    event_type       text,
+    occurred_at      timestamptz,
+    log_time         timestamptz NOT NULL,
+    content_digest   bytea,                    -- of a duplicate's bytes; evidence
+    payload          bytea,                    -- original bytes of what is quarantined or parked
+    settled          boolean NOT NULL DEFAULT false,  -- a duplicate whose twin was compared; a bad event that was superseded
+    PRIMARY KEY (topic, partition, log_offset, index_in_message),
+    CONSTRAINT decision_outcome_ck CHECK (outcome IN
+        ('duplicate', 'conflict', 'quarantined', 'parked', 'ignored', 'control', 'handed_over')),
+    CONSTRAINT decision_bytes_kept_ck CHECK (outcome NOT IN ('quarantined', 'parked') OR payload IS NOT NULL)
+);
+-- The gate and `quarantine list` ask for what is open; the settling job for duplicates without a verdict.
+CREATE INDEX decision_open_idx ON decision (outcome, subject) WHERE NOT settled AND outcome IN
+    ('duplicate', 'conflict', 'quarantined', 'parked');
+CREATE INDEX decision_identity_idx ON decision (source, event_id) WHERE outcome IN ('quarantined', 'parked');
+
+-- The evidence: one row a durable Parquet file. A file that is not listed here does not exist.
+CREATE TABLE archive_file (
+    topic        text NOT NULL,
+    log_id       uuid NOT NULL,
+    partition    integer NOT NULL,
+    offset_first bigint NOT NULL,
+    offset_next  bigint NOT NULL,
+    log_day      date NOT NULL,
+    path         text NOT NULL UNIQUE,          -- relative to the archive folder
+    row_count    bigint NOT NULL,
+    byte_count   bigint NOT NULL,
+    digest       text NOT NULL,                -- sha256 of the file, hex
+    written_at   timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (topic, log_id, partition, offset_first),
+    CONSTRAINT archive_file_range_ck CHECK (offset_next > offset_first AND row_count > 0)
+);

@@ -1,0 +1,1 @@
+"""Schemas, examples and code say the same."""
