@@ -24,7 +24,7 @@ install: $(INSTALLED) ## Make .venv with the locked versions of everything (the 
 $(INSTALLED): requirements.lock
 	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON). Install Python 3.11 or newer, or say which one: make PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$$($(PYTHON) --version) is too old: Python 3.11 or newer is needed. Say which one: make PYTHON=python3.12" >&2; exit 1; }
-	@test -x $(BIN)/pip || { echo "Making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); } || { rm -rf $(VENV); echo "This Python cannot make a virtual environment; on Debian and Ubuntu: apt-get install python3-venv. Then run make again." >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { echo "Making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); } || { rm -rf $(VENV); echo "This Python cannot make a virtual environment; on Debian and Ubuntu: apt-get install python3-venv. Then run make again." >&2; exit 1; }
 	@echo "Installing the locked packages into $(VENV) (the first time takes a minute)"
 	@$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock || { echo "The packages could not be installed. Is the package index reachable? pip's message above says what failed; then run make again." >&2; exit 1; }
 	@echo "$(CURDIR)" > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/rackmeter.pth"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pipeline.ingest.replay import Progress, ReplayOptions, ReplayReport
     from pipeline.ingest.trace_csv import Trace
     from pipeline.invoice_batch.model import CloseRequest, Ports, RunReport
-    from pipeline.proof.verify import Report
+    from pipeline.proof.report import Report
     from pipeline.totals.worker import Worker as TotalsWorker
 
 EVENTS_TOPIC = "usage.events"

@@ -58,18 +58,14 @@ class MeterBook:
     def __init__(self, meters: Mapping[str, Sequence[MeterRule]], ignored_types: Iterable[str]) -> None:
         self._meters = meters
         self.ignored_types = frozenset(ignored_types)
-        self._plans: dict[tuple[str, tuple[int, ...]], ReadingPlan] = {}
+        self._plans = {event_type: _plans_by_time(rules) for event_type, rules in meters.items()}
 
     def plan(self, event_type: str, occurred_us: int) -> "ReadingPlan | None":
         """Give what to read from an event of this type at this time; None where no meter is in force."""
-        in_force = tuple(rule for rule in self._meters.get(event_type, ()) if rule.from_us <= occurred_us < rule.to_us)
-        if not in_force:
-            return None
-        key = (event_type, tuple(rule.meter_version_id for rule in in_force))
-        plan = self._plans.get(key)
-        if plan is None:
-            plan = self._plans[key] = ReadingPlan(in_force)
-        return plan
+        for from_us, to_us, plan in self._plans.get(event_type, ()):
+            if from_us <= occurred_us < to_us:
+                return plan
+        return None
 
     def ordered_meters(self, event_type: str) -> list[MeterRule]:
         """Give every version of every ordered meter over an event type."""
@@ -96,6 +92,17 @@ class ReadingPlan:
             (rule, place[rule.value_field]) for rule in rules if rule.aggregation == "sum" and rule.value_field
         )
         self.active = tuple(rule for rule in rules if rule.aggregation == "active_hours")
+
+
+def _plans_by_time(rules: Sequence[MeterRule]) -> list[tuple[int, int, ReadingPlan]]:
+    """Cut time where a meter version begins or ends; newest first, since that is what most events are."""
+    edges = sorted({edge for rule in rules for edge in (rule.from_us, rule.to_us)})
+    plans = []
+    for from_us, to_us in zip(edges, edges[1:], strict=False):
+        in_force = tuple(rule for rule in rules if rule.from_us <= from_us and to_us <= rule.to_us)
+        if in_force:
+            plans.append((from_us, to_us, ReadingPlan(in_force)))
+    return plans[::-1]
 
 
 def arrivals(record: Record) -> list[Arrival]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -245,7 +246,7 @@ def _copy_samples(connection: Connection, folded: Folded, ids: Mapping[StreamKey
         for key, samples in folded.samples.items():
             stream_id = ids[key]
             copy.write("".join(
-                f"{stream_id}\t{_timestamp(at_us)}\t{epoch}\t{number}\t{json.dumps(readings)}\n"
+                f"{stream_id}\t{_timestamp(at_us)}\t{epoch}\t{number}\t{_json(readings)}\n"
                 for at_us, epoch, number, readings in samples
             ))  # fmt: skip
 
@@ -263,7 +264,8 @@ def _replace_buckets(
             for (key, slot_us), quantity in quantities.items()
         ))  # fmt: skip
     connection.execute(QUERIES["replace_buckets"])
-    days = sorted({(series[key], from_us(slot_us - slot_us % DAY_US).date()) for key, slot_us in quantities})
+    touched = sorted({(series[key], slot_us - slot_us % DAY_US) for key, slot_us in quantities})
+    days = [(series_id, from_us(day_us).date()) for series_id, day_us in touched]
     connection.execute(QUERIES["sum_days"], {"series": [day[0] for day in days], "days": [day[1] for day in days]})
 
 
@@ -342,8 +344,20 @@ def _stream_columns(keys: Sequence[StreamKey]) -> dict[str, list[str]]:
     }
 
 
+# The slots of a flush repeat for every meter and server, its samples' instants for many servers.
+@lru_cache(maxsize=100_000)
 def _timestamp(at_us: int) -> str:
     return from_us(at_us).isoformat()
+
+
+def _json(readings: Mapping[str, int]) -> str:
+    return "{" + ",".join([f"{_quoted(name)}:{value}" for name, value in readings.items()]) + "}"
+
+
+@lru_cache(maxsize=1_000)
+def _quoted(name: str) -> str:
+    # A name may need escapes in JSON, and COPY takes each backslash for one of its own.
+    return json.dumps(name).replace("\\", "\\\\")
 
 
 def _nano(quantity: int) -> Decimal:

@@ -53,6 +53,8 @@ def read_meter(name: str, section: Section) -> Meter | None:
         section.problem("value", "has no meaning for active_hours, which counts samples; leave it out")
     if aggregation not in (None, Aggregation.ACTIVE_HOURS) and not section.has("value"):
         section.problem("value", f"is missing; {aggregation} reads a field of the event's data")
+    if value_field is not None and (not value_field.isprintable() or '"' in value_field or "\\" in value_field):
+        section.problem("value", f"{value_field!r} is not a name: no quotes, backslashes or control characters")
     gap_seconds_max = section.integer("max_gap_seconds") if section.has("max_gap_seconds") else None
     section.tree("max_gap_seconds")
     if aggregation is Aggregation.TIME_WEIGHTED and gap_seconds_max is None:

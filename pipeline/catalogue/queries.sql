@@ -59,13 +59,13 @@ VALUES (%(known_number)s, %(subscription_id)s, %(item)s, %(meter)s, %(price_vers
 
 -- name: insert_assignment
 INSERT INTO assignment (known_number, subject, subscription_id, valid_from, valid_to, said_by)
-VALUES (%(known_number)s, %(subject)s, %(subscription_id)s, %(valid_from)s, coalesce(%(valid_to)s, 'infinity'),
+VALUES (%(known_number)s, %(subject)s, %(subscription_id)s, %(valid_from)s, coalesce(%(valid_to)s::timestamptz, 'infinity'),
         %(said_by)s)
 
 -- name: mark_dirty
 -- One of subject and subscription_id is null.
 INSERT INTO dirty_mark (subject, subscription_id, time_from, time_to)
-VALUES (%(subject)s, %(subscription_id)s, %(time_from)s, coalesce(%(time_to)s, 'infinity'))
+VALUES (%(subject)s, %(subscription_id)s, %(time_from)s, coalesce(%(time_to)s::timestamptz, 'infinity'))
 
 -- name: load_meters
 SELECT meter, version, event_type, aggregation, value_field, unit, slot_seconds, gap_seconds_max, effective_from,

@@ -57,6 +57,7 @@ Value = int | str | Decimal
 
 _VARYING = b"0123456789abcdef.-"
 _SHAPES_MAX = 4096
+_SHAPE_BYTES_MAX = 4096
 _MINUTES_MAX = 200_000
 _SEQUENCED_ID_CHARACTERS = 29
 _SECONDS_US = {f"{second:02d}Z": second * 1_000_000 for second in range(60)}
@@ -211,7 +212,7 @@ def _occurred_us(text: str) -> int | None:
 
 def _remember_shape(raw: bytes) -> None:
     shape = raw.translate(None, _VARYING)
-    if is_plain_shape(shape):
+    if len(shape) <= _SHAPE_BYTES_MAX and is_plain_shape(shape):
         if len(_shapes) >= _SHAPES_MAX:
             _shapes.clear()
         _shapes.add(shape)

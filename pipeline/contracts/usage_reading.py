@@ -17,9 +17,10 @@ class _Nano(dict[bytes, int]):
 
     def __missing__(self, text: bytes) -> int:
         nano = _parse_nano(text)
-        if len(self) >= _VALUES_MAX:
-            self.clear()
-        self[text] = nano
+        if len(text) <= _TEXT_CHARACTERS_MAX:
+            if len(self) >= _VALUES_MAX:
+                self.clear()
+            self[text] = nano
         return nano
 
 

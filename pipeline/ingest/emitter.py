@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Protocol
 
 from pipeline.contracts.usage_event import CONTROL_PREFIX, Value, encode_event
-from pipeline.domain.errors import TransientFault
+from pipeline.domain.errors import PipelineError, TransientFault
 from pipeline.domain.identity import format_sequenced_id
 from pipeline.ingest.emitter_state import StateFile
 
@@ -112,7 +112,7 @@ class UsageEmitter:
         """Wait until everything handed over is durable; TransientFault where it is not known to be."""
         try:
             self._producer.flush(FLUSH_TIMEOUT_SECONDS)
-        except TransientFault as fault:
+        except PipelineError as fault:
             self._failure = fault.detail
             raise
 

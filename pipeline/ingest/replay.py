@@ -107,16 +107,12 @@ def replay(
         progress: Called with (events sent, events in all) every few thousand events.
 
     Raises:
+        ConfigurationFault: Faults are asked for, and the trace has a server of the bench's name.
         TransientFault: Something is not known to be durable; replay again, what arrived counts once.
     """
     options = options or ReplayOptions()
-    total = len(trace.rows) + 2 * len(trace.vms)
-    samples: Iterable[Outgoing] = _samples(trace, _sending_order(trace.rows, options.shuffle_seed))
     injected = faults.Injected()
-    if options.faults_seed is not None:
-        bad = faults.bad_events(trace.digest, _first_time(trace))
-        samples = faults.inject(samples, len(trace.rows), bad, options.faults_seed, injected)
-        total += len(bad)
+    samples, total = _with_faults(trace, options, injected)
     sender = _Sender(producer, topic, options.events_per_message, progress, total)
     for source, event in samples:
         # Bad bytes in an array would spoil their neighbours: the bench sends one at a time.
@@ -143,6 +139,18 @@ def replay(
 def sample_events(trace: Trace) -> Iterator[Outgoing]:
     """(source, encoded event) of every row, in the order of time."""
     return _samples(trace, _sending_order(trace.rows, None))
+
+
+def _with_faults(trace: Trace, options: ReplayOptions, injected: faults.Injected) -> tuple[Iterator[Outgoing], int]:
+    """The samples in sending order, with faults where asked, and how many events are to be expected in all."""
+    samples = _samples(trace, _sending_order(trace.rows, options.shuffle_seed))
+    total = len(trace.rows) + 2 * len(trace.vms)
+    if options.faults_seed is None:
+        return samples, total
+    if faults.BENCH_SUBJECT in trace.vms:
+        raise ConfigurationFault(f"the trace has a server {faults.BENCH_SUBJECT}: replay it without faults")
+    bad = faults.bad_events(trace.digest, _first_time(trace))
+    return faults.inject(samples, len(trace.rows), bad, options.faults_seed, injected), total + len(bad)
 
 
 class _Sender:

@@ -28,6 +28,7 @@ from pipeline.invoice_batch.model import (
     RunReport,
     Step,
 )
+from pipeline.runtime import metrics
 from pipeline.runtime.postgres import Connection, is_transient
 
 log = logging.getLogger("rackmeter.invoice_batch")
@@ -94,8 +95,9 @@ class Worker:
         stopped: set[str] = set()
         for due in by_month(accounts, request):
             # A month of everybody at a time: a later one needs the earlier one issued, and one proof serves them all.
+            log_ends = self._ports.log_ends()
             closed = [
-                self._close_account(account, period, request.now)
+                self._close_account(account, period, request.now, log_ends)
                 for account, period in due
                 if account.account_id not in stopped
             ]
@@ -104,6 +106,8 @@ class Worker:
             closed = [self._with_number(result, failed) for result in closed]
             stopped |= {result.account_id for result in closed if result.outcome in STOPPING}
             results += closed
+        for result in results:
+            metrics.RECORDS.labels("invoice_batch", result.outcome.value).inc()
         documents = store.documents(self._connection, sorted({result.month for result in results}))
         files = write_documents(documents, self._documents_dir)
         self._tell(Step.DOCUMENTS, str(self._documents_dir))
@@ -131,11 +135,12 @@ class Worker:
             )
         )
 
-    def _close_account(self, account: Account, period: Period, now: datetime) -> AccountResult:
+    def _close_account(
+        self, account: Account, period: Period, now: datetime, log_ends: Mapping[int, int]
+    ) -> AccountResult:
         connection = self._connection
         month = rules.month_label(period.start, account.time_zone)
         name = f"{account.account_id} {month}"
-        log_ends = self._ports.log_ends()
         with store.account_lock(connection, account.account_id):
             with connection.transaction():
                 state = store.period_state(connection, account.account_id, period)

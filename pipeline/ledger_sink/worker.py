@@ -72,13 +72,22 @@ class Worker:
         self._unbooked: Sequence[ChargesMessage] = ()
 
     def run(self, stop: threading.Event) -> None:
-        """Book until told to stop, with back-off while the database or the broker does not answer."""
+        """
+        Book until told to stop, with back-off while the database does not answer.
+
+        Raises:
+            TransientFault: The broker did not answer; start the process again, it goes on from the group's offsets.
+            InvariantViolation: Stop.
+        """
         delay_seconds = BACK_OFF_SECONDS
         while not stop.is_set():
             try:
                 self.step()
                 delay_seconds = BACK_OFF_SECONDS
             except TransientFault as fault:
+                if not self._unbooked:
+                    # It came out of the consumer, which may stand still from here on without saying so again.
+                    raise
                 FAULTS.labels(STAGE, "transient").inc()
                 LOGGER.warning("%s", fault.detail, extra={"action": "back_off", "delay_seconds": delay_seconds})
                 self._disconnect()

@@ -14,10 +14,14 @@ from pipeline.catalogue.apply import apply
 from pipeline.catalogue.document import read_catalogue
 from pipeline.catalogue.servers import assign
 from pipeline.catalogue.store import load_subscriptions
+from pipeline.domain.decimals import plain
 from pipeline.domain.errors import InvariantViolation, TransientFault
+from pipeline.domain.money import format_minor
 from pipeline.domain.period import Period
 from pipeline.ingest.replay import ReplayOptions, ReplayReport
 from pipeline.ingest.trace_csv import Trace, read_trace
+from pipeline.invoice_batch.documents.files import write_whole
+from pipeline.invoice_batch.documents.render import BalanceRow, InvoiceRow, SummaryFacts, render_summary
 from pipeline.invoice_batch.model import CloseRequest, RunReport
 from pipeline.local import trace as generated
 from pipeline.local.dealing import deal
@@ -45,6 +49,8 @@ TRACE_FILE = "trace.csv"
 #: What waits longer than this without moving is stuck.
 STUCK_SECONDS = 120.0
 
+TALLY = ("received", "counted", "duplicate", "conflict", "quarantined", "parked", "ignored", "control")
+
 Progress = Callable[[str, int, int], None]
 
 
@@ -71,6 +77,7 @@ class DemoResult:
 
     folder: Path
     documents: Path
+    summary: Path
     period: Period
     broker: str
     replayed: ReplayReport
@@ -78,13 +85,21 @@ class DemoResult:
     run: RunReport
     trial_balance: Sequence[tuple[str, str, Decimal]]
     proof_lines: int
+    compared: Mapping[str, int]
     proof_differences: Sequence[str]
     seconds: float
+
+    @property
+    def lost(self) -> int:
+        """How many of the events sent now were not received; more than were sent now came in earlier replays."""
+        return max(0, self.replayed.events_sent - self.tally.get("received", 0))
 
     @property
     def problems(self) -> list[str]:
         """Everything that is not as it must be."""
         found = list(self.proof_differences)
+        if self.lost:
+            found.append(f"{self.lost} events were sent and not received")
         if any(balance for _, balance in self.balance_by_currency()):
             found.append("the trial balance is not zero")
         if self.run.exit_code:
@@ -214,20 +229,54 @@ class Demo:
         self._say("proving every line of the issued invoices from the archive")
         report = bootstrap.verify(settings, month=None)
         tally_row = connection.execute(QUERIES["sum_tally"]).fetchone()
-        names = ("received", "counted", "duplicate", "conflict", "quarantined", "parked", "ignored", "control")
-        return DemoResult(
+        result = DemoResult(
             folder=folder,
             documents=settings.documents_dir,
+            summary=settings.documents_dir / "summary.html",
             period=period,
             broker=services.broker_name,
             replayed=replayed,
-            tally=dict(zip(names, tally_row or (), strict=False)),
+            tally=dict(zip(TALLY, tally_row or (), strict=False)),
             run=run,
             trial_balance=connection.execute(QUERIES["trial_balance"]).fetchall(),
             proof_lines=report.lines_compared,
+            compared=report.compared,
             proof_differences=report.differences,
             seconds=time.monotonic() - started,
         )
+        write_whole(result.summary, render_summary(summary_facts(result)).encode())
+        return result
+
+
+def summary_facts(result: DemoResult) -> SummaryFacts:
+    """Give what the summary page shows of a run."""
+    month = result.period.start.astimezone(ZoneInfo(SELLER_ZONE)).strftime("%Y-%m")
+    invoices = [
+        InvoiceRow(
+            number=one.number,
+            account=one.account_id,
+            period=one.month,
+            lines=0,
+            total=f"{format_minor(one.total.minor, one.total.currency)} {one.total.currency}" if one.total else "",
+            state=str(one.outcome),
+            html_link=f"{one.month}/{one.number}.html" if one.number else "",
+            json_link=f"{one.month}/{one.number}.json" if one.number else "",
+        )
+        for one in result.run.results
+    ]
+    return SummaryFacts(
+        title="Rackmeter demo",
+        period=month,
+        counts=[("sent", result.replayed.events_sent), *((name, result.tally.get(name, 0)) for name in TALLY)],
+        invoices=invoices,
+        trial_balance=[BalanceRow(name, currency, plain(balance)) for name, currency, balance in result.trial_balance],
+        balance_sums={currency: plain(balance) for currency, balance in result.balance_by_currency()},
+        proof_ok=not result.proof_differences,
+        proof_sentence=f"{result.proof_lines} invoice lines recomputed from the archive.",
+        proof_facts=[(name.replace("_", " "), str(count)) for name, count in sorted(result.compared.items())],
+        held=[f"{one.account_id}: {reason.sentence}" for one in result.run.results for reason in one.reasons],
+        links=[("invoices of the month, CSV", f"{month}/invoices.csv"), ("their lines, CSV", f"{month}/lines.csv")],
+    )
 
 
 def _issue_day(period: Period) -> date:

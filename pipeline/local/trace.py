@@ -48,7 +48,7 @@ def generate(
     Write a trace of five-minute samples; compressed where the name ends in .gz.
 
     Load follows the day; some servers are made or removed within the month, some miss samples for a while, intervals
-    of 301 s occur, and a few rows stand twice. Values are exact decimals. The bytes depend on the arguments alone.
+    of 301 s occur, and a few rows stand twice. Values are exact decimals. The text depends on the arguments alone.
 
     Args:
         path: File to write.
@@ -71,7 +71,7 @@ def generate(
         row_count += len(rows)
         parts.extend(rows)
     content = "".join(parts).encode("ascii")
-    # No time stamp in the file, so that the same trace has the same bytes.
+    # No time stamp in the file, so that the same trace makes the same file.
     path.write_bytes(gzip.compress(content, compresslevel=3, mtime=0) if path.suffix == ".gz" else content)
     return row_count
 

@@ -20,7 +20,9 @@ def files_below(manifest: Sequence[ArchiveFile], offsets: Mapping[int, int]) -> 
     return [file for file in manifest if file.offset_first < offsets.get(file.partition, 0)]
 
 
-def check_files(archive_dir: Path, files: Sequence[ArchiveFile], offsets: Mapping[int, int], findings: Findings) -> bool:
+def check_files(
+    archive_dir: Path, files: Sequence[ArchiveFile], offsets: Mapping[int, int], findings: Findings
+) -> bool:
     """
     Compare files with the manifest: there, byte for byte as listed, as many rows, ranges without a gap.
 
@@ -50,7 +52,9 @@ def _check_file(archive_dir: Path, file: ArchiveFile) -> str | None:
     except OSError as error:
         return f"{name} cannot be read: {error}"
     if digest.hexdigest() != file.digest:
-        return f"{name}: an archive row was changed, added or removed; digest {digest.hexdigest()}, listed {file.digest}"
+        return (
+            f"{name}: an archive row was changed, added or removed; digest {digest.hexdigest()}, listed {file.digest}"
+        )
     try:
         rows = pq.read_metadata(path).num_rows
     except (pa.ArrowInvalid, OSError) as error:

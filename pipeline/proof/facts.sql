@@ -56,9 +56,10 @@ FROM subscription s JOIN billing_account a USING (account_id)
 SELECT known_number, subject, subscription_id, valid_from, valid_to FROM assignment
 
 -- name: invoice_ids
--- Invoices of a period (its month in the account's own zone), or all.
+-- One invoice by number or id, those of a period (its month in the account's own zone), or all.
 SELECT invoice_id FROM invoice i JOIN billing_account a USING (account_id)
-WHERE %(month)s::text IS NULL OR to_char(i.period_start AT TIME ZONE a.time_zone, 'YYYY-MM') = %(month)s
+WHERE (%(invoice)s::text IS NULL OR i.number = %(invoice)s OR i.invoice_id = %(invoice)s)
+    AND (%(month)s::text IS NULL OR to_char(i.period_start AT TIME ZONE a.time_zone, 'YYYY-MM') = %(month)s)
 ORDER BY i.period_start, i.account_id
 
 -- name: invoices
@@ -119,5 +120,4 @@ SELECT i.seller, s.number_prefix, i.number, to_char(i.issued_on, 'YYYY') FROM in
 WHERE i.number IS NOT NULL ORDER BY i.seller, i.number
 
 -- name: number_series
-SELECT n.seller, s.number_prefix, n.series, n.number_next FROM number_series n JOIN seller s USING (seller)
-ORDER BY n.seller, n.series
+SELECT seller, series, number_next FROM number_series ORDER BY seller, series

@@ -58,6 +58,23 @@ class Report:
     differences: tuple[str, ...]
     invoices: Mapping[str, InvoiceProof]
 
+    def is_proven(self, invoice_id: str) -> bool:
+        """Whether nothing differs in an invoice or in what it rests on."""
+        return self.invoices[invoice_id].ok
+
+    def summary(self, invoice_id: str) -> Mapping[str, Any]:
+        """What was compared for an invoice; JSON without floats."""
+        return self.invoices[invoice_id].report
+
+    def differences_of(self, invoice_id: str) -> tuple[str, ...]:
+        """What differs in an invoice, or in what it rests on."""
+        return self.invoices[invoice_id].differences
+
+    @property
+    def lines_compared(self) -> int:
+        """How many lines were recomputed."""
+        return self.compared.get("lines", 0)
+
     @property
     def ok(self) -> bool:
         """Whether nothing differs, anywhere."""

@@ -72,7 +72,11 @@ class Workspace:
 def open_workspace() -> Iterator[Workspace]:
     """Open an empty workspace; everything of it is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="rackmeter-proof-") as folder:
-        config = {"threads": THREADS, "memory_limit": MEMORY_LIMIT, "temp_directory": folder}
+        config: dict[str, str | bool | int | float | list[str]] = {
+            "threads": THREADS,
+            "memory_limit": MEMORY_LIMIT,
+            "temp_directory": folder,
+        }
         with duckdb.connect(":memory:", config=config) as duck:
             # Progress bars belong to the caller, order of insertion to nobody.
             duck.execute("SET enable_progress_bar = false")

@@ -151,7 +151,7 @@ class Worker:
             async for value in values:
                 try:
                     await self._rate_message(value, charges)
-                except BaseException as error:
+                except Exception as error:
                     # Faust would log it and go on behind the message; nothing may be passed over in silence.
                     self._fault = self._fault or self._named(error)
                     raise

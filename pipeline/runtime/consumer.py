@@ -24,7 +24,8 @@ class LogConsumer:
 
     Membership is static: the slot is the member's name, so a worker that was killed and started again with the same
     slot gets its partitions back without a rebalance. Callbacks run inside `poll_batch` and `close`, in their thread;
-    what they raise comes out of there.
+    what they raise comes out of there. After an error out of `poll_batch` the consumer may stand still or have lost
+    its place: go on with `seek`, or close it and make another.
     """
 
     def __init__(
@@ -98,6 +99,24 @@ class LogConsumer:
             pending, self._pending = self._pending, None
             raise pending
         return good
+
+    def seek(self, offsets_next: Mapping[int, int]) -> None:
+        """
+        Go on from these offsets instead: what was fetched ahead is dropped.
+
+        For a worker that forgot its memory and read the stored offsets again.
+
+        Args:
+            offsets_next: The next offset of every partition in `assigned`; others are ignored.
+
+        Raises:
+            TransientFault: The client refused.
+        """
+        positions = [TopicPartition(self._topic, number, offsets_next[number]) for number in self._assigned]
+        try:
+            self._consumer.assign(positions)
+        except KafkaException as error:
+            raise self._fault(error.args[0]) from error
 
     def commit_hint(self, offsets_next: Mapping[int, int]) -> None:
         """

@@ -58,4 +58,4 @@ def load_queries(package: str, file_name: str = "queries.sql") -> Queries:
             current.append(line)
         elif line.strip() and not line.startswith("--"):
             raise ValueError(f"{origin}: a statement stands before the first name")
-    return Queries(origin, {name: cast(LiteralString, "\n".join(lines).strip()) for name, lines in blocks.items()})
+    return Queries(origin, {name: "\n".join(lines).strip() for name, lines in blocks.items()})

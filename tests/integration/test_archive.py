@@ -1,86 +1,26 @@
 """Every message is archived exactly once, whatever dies when; duplicates get their verdict from the archive."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psycopg
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.archive import store, twins, worker
+from pipeline.archive import store, twins
 from pipeline.archive.files import WrittenFile
 from pipeline.archive.worker import Worker
 from pipeline.domain.errors import Fenced, InvariantViolation
 from pipeline.runtime.postgres import Connection, connect
+from tests.integration.memory_log import DAY_MS, LogInMemory, Reader
 
 pytestmark = pytest.mark.real
 
 TOPIC = "usage.events"
 LOG_ID = "6f1f0e8e-0000-4000-8000-000000000001"
-DAY_MS = 86_400_000
 
 Row = tuple[int, int, bytes | None, bytes | None]
-
-
-class LogMessage:
-    """A message of the log in memory."""
-
-    def __init__(self, partition: int, offset: int, at_ms: int, key: bytes | None, value: bytes | None) -> None:
-        self._facts = (partition, offset, at_ms, key, value)
-
-    def partition(self) -> int:
-        return self._facts[0]
-
-    def offset(self) -> int:
-        return self._facts[1]
-
-    def timestamp(self) -> tuple[int, int]:
-        return (worker.LOG_APPEND_TIME, self._facts[2])
-
-    def key(self) -> bytes | None:
-        return self._facts[3]
-
-    def value(self) -> bytes | None:
-        return self._facts[4]
-
-
-class LogInMemory:
-    """A log of several partitions that outlives its readers."""
-
-    def __init__(self) -> None:
-        self.partitions: dict[int, list[LogMessage]] = {}
-
-    def append(self, partition: int, value: bytes | None, *, key: bytes | None = b"s", at_ms: int = DAY_MS) -> None:
-        messages = self.partitions.setdefault(partition, [])
-        messages.append(LogMessage(partition, len(messages), at_ms, key, value))
-
-    def values(self, partition: int) -> list[bytes | None]:
-        return [message.value() for message in self.partitions.get(partition, [])]
-
-
-class Reader:
-    """One consumer: starts where its worker says."""
-
-    def __init__(self, log: LogInMemory, owner: Worker, partitions: Sequence[int], batch: int = 7) -> None:
-        self._log = log
-        self._batch = batch
-        self._next = owner.assign(partitions)
-        owner.attach(self)
-
-    def poll_batch(self, messages_max: int, timeout_seconds: float) -> list[LogMessage]:
-        found: list[LogMessage] = []
-        for partition, offset in self._next.items():
-            taken = self._log.partitions.get(partition, [])[offset : offset + self._batch]
-            self._next[partition] = offset + len(taken)
-            found.extend(taken)
-        return found
-
-    def commit_hint(self, offsets_next: Mapping[int, int]) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
 
 
 @pytest.fixture

@@ -209,6 +209,18 @@ def test_a_consumer_starts_where_it_is_told_not_where_the_group_stood(running: B
         assert [message.offset() for message in second.read(5)] == list(range(5, 10))
 
 
+def test_a_worker_that_forgot_its_memory_reads_again(running: Broker) -> None:
+    """After a seek the records from the given offset on come again, and nothing that was fetched ahead of it."""
+    topic = fresh_topic(running, 1)
+    produce(running, topic, ["s"] * 10)
+    reader = Reader(running, topic, {})
+    with reader.consumer:
+        assert len(reader.read(10)) == 10
+        reader.consumer.seek({0: 4})
+        assert [message.offset() for message in reader.read(6)] == list(range(4, 10))
+    assert reader.revoked == [0]
+
+
 def test_a_failing_assignment_comes_out_and_reads_nothing(running: Broker) -> None:
     """Without a stored offset nothing is read: the error of the callback leaves poll_batch."""
     topic = fresh_topic(running, 1)

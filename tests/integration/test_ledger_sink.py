@@ -355,6 +355,18 @@ def test_a_lost_connection_loses_no_charge(connection: Connection, database_url:
     assert booked_revisions(connection) == {1: 2}
 
 
+def test_a_fault_of_the_consumer_ends_the_worker(connection: Connection, database_url: str) -> None:
+    """A consumer that lost its place stands still: the process ends and is started again, it does not wait for ever."""
+
+    class Broken(Log):
+        def poll_batch(self, messages_max: int, timeout_seconds: float) -> Sequence[Message]:
+            raise TransientFault("the broker does not tell the group's offsets")
+
+    worker = Worker(lambda: connect(database_url, application_name="sink"), Broken([]), Health("ledger_sink"))
+    with closing(worker), pytest.raises(TransientFault):
+        worker.run(threading.Event())
+
+
 def test_charges_come_from_kafka_into_the_books(
     connection: Connection, database_url: str, bootstrap_servers: str, fresh_topics: FreshTopics
 ) -> None:

@@ -1,5 +1,6 @@
 """Laws of the aggregations: windows add up, order of arrival does not matter, against the slowest possible model."""
 
+import itertools
 from collections import Counter
 
 from hypothesis import given
@@ -69,7 +70,7 @@ def test_increase_is_how_far_the_counter_went_up(samples: list[Sample]) -> None:
 def test_a_fall_is_a_reset_and_counts_the_later_value_whole(samples: list[Sample]) -> None:
     """Each pair of neighbours is judged by itself."""
     expected: Counter[int] = Counter()
-    for (_, before), (at, value) in zip(samples, samples[1:], strict=False):
+    for (_, before), (at, value) in itertools.pairwise(samples):
         if 0 <= at < TO:
             expected[at // SLOT * SLOT] += value - before if value >= before else value
     assert quantities(Aggregation.INCREASE, samples, 0, TO, 1) == dict(expected)

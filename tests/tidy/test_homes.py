@@ -13,7 +13,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "faust": ("pipeline/rate/worker.py",),
     "duckdb": ("pipeline/proof/", "pipeline/archive/twins.py"),
     "pandas": ("pipeline/invoice_batch/frames.py",),
-    "pyarrow": ("pipeline/archive/",),
+    "pyarrow": ("pipeline/archive/", "pipeline/proof/"),
     "prometheus_client": ("pipeline/runtime/metrics.py",),
     "jinja2": ("pipeline/invoice_batch/documents/render.py",),
     "typer": ("pipeline/cli/",),

@@ -75,7 +75,7 @@ CREATE TABLE seller (
     address       text[] NOT NULL DEFAULT '{}',
     tax_id        text NOT NULL DEFAULT '',
     bank_account  text NOT NULL DEFAULT '',
-    number_prefix text NOT NULL,
+    number_prefix text NOT NULL UNIQUE,        -- two sellers with one would give one number twice
     time_zone     text NOT NULL,
     known_number  bigint NOT NULL
 );

@@ -62,6 +62,8 @@ CREATE TABLE invoice_entry (
     FOREIGN KEY (invoice_id, line_number) REFERENCES invoice_line
 );
 
+CREATE INDEX invoice_entry_invoice_idx ON invoice_entry (invoice_id);  -- what an invoice took
+
 -- Gap-free numbers per legal entity and series.
 CREATE TABLE number_series (
     seller      text NOT NULL REFERENCES seller,

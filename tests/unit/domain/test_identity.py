@@ -57,7 +57,7 @@ def test_any_other_form_is_no_sequenced_id(text: str) -> None:
 @pytest.mark.parametrize("number", [0, -1, 10**12])
 def test_a_number_outside_twelve_digits_is_refused(number: int) -> None:
     """No id is made that could not be read back."""
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="is not between"):
         format_sequenced_id("0" * 16, number)
 
 

@@ -1,5 +1,6 @@
 """Periods, slots, keys and problems."""
 
+import itertools
 from datetime import UTC, date, datetime, timedelta, timezone
 from fractions import Fraction
 
@@ -42,7 +43,7 @@ def test_months_follow_each_other_without_gap() -> None:
     """Each month ends where the next begins, over changes of the clock and of the year."""
     months = list(months_between(utc(2025, 10, 5), utc(2026, 5, 1), "Europe/Paris"))
     assert len(months) == 8
-    assert all(one.end == following.start for one, following in zip(months, months[1:], strict=False))
+    assert all(one.end == following.start for one, following in itertools.pairwise(months))
 
 
 def test_a_share_is_an_exact_fraction_of_time() -> None:

@@ -84,7 +84,10 @@ def lines() -> list[dict[str, Any]]:
     cpu = _line(3, "cpu", "compute", "", "321415321.123456", "1071.384403744853", 107_138)
     cpu["breakdown"] = [
         _segment(
-            "cpu-hour", "core-hour", "89282.03364540444444", [("every unit", "89282.033645404444", "0.012", "1071.3844")]
+            "cpu-hour",
+            "core-hour",
+            "89282.03364540444444",
+            [("every unit", "89282.033645404444", "0.012", "1071.3844")],
         )
     ]
     traffic = _line(4, "traffic out", "network", "", "7423441002330", "65.880000000000", 6588)
@@ -116,9 +119,7 @@ def lines() -> list[dict[str, Any]]:
 
 
 def document() -> dict[str, Any]:
-    made = build_document(
-        header(), lines(), "RM-2013-0001", date(2013, 8, 1), date(2013, 8, 15), "RF59RM20130001"
-    )
+    made = build_document(header(), lines(), "RM-2013-0001", date(2013, 8, 1), date(2013, 8, 15), "RF59RM20130001")
     # As it comes back from the database.
     read: dict[str, Any] = json.loads(json.dumps(made))
     return read

@@ -128,7 +128,8 @@ def test_numbers_and_dates() -> None:
 def test_a_digest_covers_every_column_of_every_row() -> None:
     """Text and null as JSON, one row a line."""
     assert seals.rows_digest([]) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-    digests = {seals.rows_digest(rows) for rows in ([[1, None]], [[1, "None"]], [[1], [None]], [["1", "ü"]])}
+    different: list[list[list[object]]] = [[[1, None]], [[1, "None"]], [[1], [None]], [["1", "ü"]]]
+    digests = {seals.rows_digest(rows) for rows in different}
     assert len(digests) == 4
     assert seals.rows_digest([[1]]) == seals.rows_digest([["1"]])
     assert seals.canonical_parameters({"b": ["1"], "a": None}) == '{"a":null,"b":["1"]}'

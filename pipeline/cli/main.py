@@ -1,0 +1,93 @@
+"""The `rackmeter` command: gathers the groups, and turns errors into a sentence and an exit code."""
+
+from typing import Annotated, NoReturn
+
+import typer
+
+from pipeline import __version__
+from pipeline.cli import (
+    catalogue,
+    close,
+    demo,
+    doctor,
+    invoices,
+    ledger,
+    log,
+    quarantine,
+    replay,
+    run,
+    servers,
+    setup,
+    status,
+    up,
+    usage,
+)
+from pipeline.cli.options import examples
+from pipeline.domain.errors import PipelineError
+
+# Plain help: rich's takes longer to import than the whole command takes to start.
+app = typer.Typer(
+    name="rackmeter",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+    epilog=examples(
+        "rackmeter check-config",
+        "rackmeter doctor",
+        "rackmeter close --period 2013-07",
+        "rackmeter invoices list --format csv > invoices.csv",
+    ),
+)
+
+
+def _show_version(wanted: bool) -> None:  # noqa: FBT001  # typer calls it so
+    if wanted:
+        typer.echo(f"rackmeter {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def rackmeter(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and end."),
+    ] = False,
+) -> None:
+    """
+    Meter what rented servers use and turn it into money: exact, durable, provable.
+
+    Settings come from the environment (`rackmeter check-config`). Data goes to stdout as table, JSON or CSV, talk to
+    stderr. Exit codes: 0 done; 1 not so, e.g. an account is held or a proof differs; 2 usage; 70 a law does not hold;
+    75 a service did not answer, try again; 78 a setting or file is wrong.
+    """
+
+
+for _part in (demo, up, run, setup, doctor, status, replay, close):
+    app.add_typer(_part.app)
+for _group, _name in (
+    (catalogue, "catalogue"),
+    (servers, "servers"),
+    (usage, "usage"),
+    (invoices, "invoices"),
+    (quarantine, "quarantine"),
+    (ledger, "ledger"),
+    (log, "log"),
+):
+    app.add_typer(_group.app, name=_name)
+
+
+def main() -> NoReturn:
+    """Run the command and end the process; our errors become a sentence on stderr and an exit code, no traceback."""
+    try:
+        app()
+    except PipelineError as error:
+        from pipeline.bootstrap import exit_code_of
+
+        typer.echo(f"rackmeter: {error.detail}", err=True)
+        raise SystemExit(exit_code_of(error)) from None
+    except KeyboardInterrupt:
+        typer.echo("rackmeter: stopped", err=True)
+        raise SystemExit(130) from None
+    raise SystemExit(0)

@@ -1,0 +1,39 @@
+"""`rackmeter run`: one stage in this process."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.environment import settings_for
+from pipeline.cli.options import examples
+
+app = typer.Typer()
+
+
+class StageName(StrEnum):
+    """The stages that run for ever; a test holds them equal to the ones that can be wired."""
+
+    AGGREGATE = "aggregate"
+    ARCHIVE = "archive"
+    TOTALS = "totals"
+    RATE = "rate"
+    LEDGER_SINK = "ledger_sink"
+
+
+@app.command(
+    epilog=examples(
+        "rackmeter run aggregate", "RACKMETER_WORKER_SLOT=1 RACKMETER_METRICS_PORT=9101 rackmeter run aggregate"
+    )
+)
+def run(stage: Annotated[StageName, typer.Argument(help="Which stage.")]) -> None:
+    """
+    Run one stage until SIGTERM or Ctrl-C.
+
+    Logs are JSON on stderr; /metrics and /healthz are served on RACKMETER_METRICS_PORT. Settings come from the
+    environment: see `rackmeter check-config`. Exit codes: 0 stopped, 70 a law does not hold (a person must look),
+    75 try again, 78 a setting is wrong.
+    """
+    from pipeline.bootstrap import run_stage
+
+    raise typer.Exit(run_stage(stage.value, settings_for()))

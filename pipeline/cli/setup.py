@@ -1,0 +1,80 @@
+"""`rackmeter migrate`, `topics` and `check-config`: getting an installation ready."""
+
+import contextlib
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.environment import described, settings_for
+from pipeline.cli.options import FormatOption, examples
+from pipeline.cli.output import Format, numbers, say, show, texts
+from pipeline.runtime.settings import Settings
+
+app = typer.Typer()
+
+
+@app.command(epilog=examples("rackmeter migrate --plan", "rackmeter migrate"))
+def migrate(
+    plan: Annotated[bool, typer.Option("--plan", help="Only say what would be applied.")] = False,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Bring the database to this program's schema. The login in DATABASE_URL must own the database."""
+    from pipeline.runtime import migrations
+    from pipeline.runtime.postgres import connect
+
+    settings = settings_for("database_url")
+    with contextlib.closing(
+        connect(settings.database_url, application_name="rackmeter-migrate", role=None, statement_timeout_seconds=0)
+    ) as connection:
+        if plan:
+            found = migrations.pending(connection, migrations.load_migrations())
+            say(f"{len(found)} to apply" if found else "nothing to apply")
+        else:
+            found = migrations.migrate(connection)
+            say(f"{len(found)} applied" if found else "nothing to apply: the schema is current")
+    rows = [{"version": f"{one.version:04d}", "name": one.name, "checksum": one.checksum} for one in found]
+    if rows or form is not Format.TABLE:
+        show(texts("version", "name", "checksum"), rows, form)
+
+
+@app.command(epilog=examples("rackmeter topics", "rackmeter topics --partitions usage.events=8"))
+def topics(
+    partitions: Annotated[
+        list[str] | None,
+        typer.Option(help="TOPIC=NUMBER, where it differs from schemas/topics.yaml. For life: choose once."),
+    ] = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Make the topics of schemas/topics.yaml that are missing, and check those that are there."""
+    from pipeline.runtime.topics import ensure_topics, load_topics
+
+    specs = load_topics()
+    wanted = dict(_partitions_of(text, [spec.name for spec in specs]) for text in partitions or [])
+    identities = ensure_topics(settings_for("kafka_bootstrap_servers").kafka_bootstrap_servers, specs, wanted)
+    rows = [
+        {
+            "topic": one.topic,
+            "partitions": one.partition_count,
+            "log_id": str(one.log_id),
+            "kafka_topic_id": one.kafka_topic_id,
+        }
+        for one in identities.values()
+    ]
+    show((*texts("topic"), *numbers("partitions"), *texts("log_id", "kafka_topic_id")), rows, form)
+
+
+def _partitions_of(text: str, known: list[str]) -> tuple[str, int]:
+    topic, equals, count = text.partition("=")
+    if not equals or not count.isascii() or not count.isdigit() or int(count) < 1:
+        raise typer.BadParameter(f"{text!r} is not TOPIC=NUMBER, e.g. usage.events=8")
+    if topic not in known:
+        raise typer.BadParameter(f"{topic!r} is not one of the topics {', '.join(known)}")
+    return topic, int(count)
+
+
+@app.command("check-config", epilog=examples("rackmeter check-config", "rackmeter check-config --format json"))
+def check_config(form: FormatOption = Format.TABLE) -> None:
+    """Print every setting, its value (passwords masked) and where it comes from; then every problem, all at once."""
+    show(texts("setting", "value", "source"), described(), form)
+    Settings.from_environment()
+    say("the settings can be read; `rackmeter doctor` tells whether what they name is there")

@@ -1,0 +1,322 @@
+"""Step six: compare invoices, line by line and entry by entry, with what they should say."""
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+from pipeline.proof import facts, prices, seals
+from pipeline.proof.charges import Cost, ItemKey, Recomputed
+from pipeline.proof.facts import Catalogue, Invoice, Line, LogFacts, to_us
+from pipeline.proof.ownership import month_around
+from pipeline.proof.report import Findings
+from pipeline.runtime.postgres import Connection
+
+STEP = "invoices"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An entry a line took."""
+
+    invoice_id: str
+    line_number: int
+    ledger_entry_id: int
+    ledger_transaction_id: int
+    amount: Decimal
+    currency: str
+    account_id: str
+    period_start: Any
+    kind: str
+    owner_account_id: str | None
+    subscription_id: str | None
+    item: str | None
+    subject: str | None
+    item_period_start: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What the books say about some invoices and their accounts."""
+
+    entries: Mapping[str, Sequence[Entry]]
+    transactions: Mapping[int, Sequence[tuple[Any, ...]]]
+    by_key: Mapping[str, int]
+    taken_before: Sequence[tuple[Any, ...]]
+    booked: Sequence[tuple[Any, ...]]
+
+
+def read_books(connection: Connection, invoices: Sequence[Invoice]) -> Books:
+    """Read entries, transactions and booked charges of invoices."""
+    ids = [invoice.invoice_id for invoice in invoices]
+    accounts = sorted({invoice.account_id for invoice in invoices})
+    entries: dict[str, list[Entry]] = defaultdict(list)
+    for row in facts.rows(connection, "entries", {"invoice_ids": ids}):
+        entries[row[0]].append(Entry(*row))
+    transaction_ids = sorted({entry.ledger_transaction_id for listed in entries.values() for entry in listed})
+    transactions: dict[int, list[tuple[Any, ...]]] = defaultdict(list)
+    by_key: dict[str, int] = {}
+    keys = [f"invoice:{invoice_id}" for invoice_id in ids]
+    for row in facts.rows(connection, "transactions", {"transaction_ids": transaction_ids, "keys": keys}):
+        transactions[row[0]].append(row)
+        by_key[row[1]] = row[0]
+    about = {"account_ids": accounts}
+    return Books(
+        entries,
+        transactions,
+        by_key,
+        facts.rows(connection, "taken_before", about),
+        facts.rows(connection, "booked", about),
+    )
+
+
+def check_seals(invoice: Invoice, known: Catalogue, log: LogFacts, findings: Findings) -> None:
+    """Compare what the cut sealed with the same facts now."""
+    found = {
+        "catalogue_digest": (seals.catalogue_digest(known), "a meter, price, binding or subscription was changed"),
+        "assignment_digest": (seals.assignment_digest(known), "an assignment was changed"),
+        "manifest_digest": (seals.manifest_digest(log.manifest, invoice.offsets), "the archive's manifest was changed"),
+    }
+    for name, (digest, meaning) in found.items():
+        findings.compared["seals"] += 1
+        if invoice.cut.get(name) != digest:
+            findings.add(
+                "evidence",
+                f"invoice {invoice.invoice_id}: {meaning} since the cut; {name} is {digest},"
+                f" sealed {invoice.cut.get(name)}",
+            )
+    if (invoice.cut.get("topic"), invoice.cut.get("log_id")) != (log.topic, log.log_id):
+        findings.add("evidence", f"invoice {invoice.invoice_id} was cut from another log: {invoice.cut.get('log_id')}")
+
+
+def check_invoice(
+    invoice: Invoice, lines: Sequence[Line], recomputed: Recomputed, books: Books, findings: Findings
+) -> None:
+    """Compare one invoice with the costs recomputed under its cut."""
+    name = f"invoice {invoice.invoice_id}"
+    if (invoice.period_start, invoice.period_end) != month_around(invoice.period_start, invoice.time_zone):
+        findings.add(STEP, f"{name}: its period is not a calendar month of {invoice.time_zone}")
+    seen: set[tuple[ItemKey, str]] = set()
+    for line in lines:
+        key = ItemKey(line.subscription_id, line.item, to_us(line.service_period_start), line.subject)
+        if (key, line.product) in seen:
+            findings.add(STEP, f"{name}: line {line.line_number} repeats an earlier line")
+        seen.add((key, line.product))
+        _check_line(invoice, line, recomputed.costs.get(key, Cost()), books, findings)
+    for key, cost in recomputed.costs.items():
+        if key.period_from_us != to_us(invoice.period_start):
+            continue
+        for product, amount in cost.amounts.items():
+            if amount and (key, product) not in seen:
+                findings.add(STEP, f"{name}: {_item(key)}, {product}: {amount} {invoice.currency} is on no line")
+    total = sum(prices.minor_units(line.amount_exact, invoice.currency) for line in lines)
+    if invoice.total_minor != total:
+        findings.add(STEP, f"{name}: total {invoice.total_minor}, recomputed {total} minor units of {invoice.currency}")
+    _check_entries(invoice, lines, books, findings)
+    _check_booked(invoice, recomputed, books, findings)
+    if invoice.state == "issued":
+        _check_issued(invoice, lines, books, findings)
+    findings.compared["invoices"] += 1
+
+
+def check_numbers(connection: Connection, findings: Findings) -> None:
+    """Numbers of each seller and series run from 1 without a gap up to the next one to be given."""
+    given: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for seller, prefix, number, year in facts.rows(connection, "numbers"):
+        match = re.fullmatch(rf"{re.escape(prefix)}-?{year}-([0-9]{{4,}})", number)
+        if match is None:
+            findings.add(STEP, f"number {number} of {seller} does not belong to series {year}")
+        else:
+            given[seller, year].add(int(match[1]))
+    after = {(seller, series): number for seller, series, number in facts.rows(connection, "number_series")}
+    for seller, series in sorted(given.keys() | after.keys()):
+        wanted = set(range(1, after.get((seller, series), 1)))
+        findings.compared["numbers"] += len(wanted)
+        for number in sorted(wanted - given[seller, series]):
+            findings.add(STEP, f"number {number} of series {series} of {seller} is missing: the series has a gap")
+        for number in sorted(given[seller, series] - wanted):
+            findings.add(STEP, f"number {number} of series {series} of {seller} was never given")
+
+
+def _check_line(invoice: Invoice, line: Line, cost: Cost, books: Books, findings: Findings) -> None:
+    name = f"line {line.line_number} of invoice {invoice.invoice_id}"
+    before = sum(
+        (
+            Fraction(amount)
+            for account_id, period_start, subscription_id, item, subject, service_start, product, amount in (
+                books.taken_before
+            )
+            if (account_id, subscription_id, item, subject, service_start, product)
+            == (
+                invoice.account_id,
+                line.subscription_id,
+                line.item,
+                line.subject,
+                line.service_period_start,
+                line.product,
+            )
+            and period_start < invoice.period_start
+        ),
+        Fraction(0),
+    )
+    quantity = cost.quantities.get(line.product, Fraction(0))
+    exact = Fraction(cost.amounts.get(line.product, Decimal(0))) - before
+    if Fraction(line.quantity) != quantity:
+        findings.add(STEP, f"{name}: quantity {line.quantity:f} recomputed {_shown(quantity)}")
+    if Fraction(line.amount_exact) != exact:
+        findings.add(STEP, f"{name}: amount {line.amount_exact:f} {invoice.currency} recomputed {_shown(exact)}")
+    minor = prices.minor_units(line.amount_exact, invoice.currency)
+    if line.amount_minor != minor:
+        findings.add(STEP, f"{name}: {line.amount_minor} minor units, rounded again {minor}")
+    if line.service_period_start > invoice.period_start:
+        findings.add(STEP, f"{name} is for a later period than its invoice")
+    findings.compared["lines"] += 1
+
+
+def _check_entries(invoice: Invoice, lines: Sequence[Line], books: Books, findings: Findings) -> None:
+    name = f"invoice {invoice.invoice_id}"
+    by_line: dict[int, list[Entry]] = defaultdict(list)
+    for entry in books.entries.get(invoice.invoice_id, ()):
+        by_line[entry.line_number].append(entry)
+        findings.compared["entries"] += 1
+    for line in lines:
+        taken = by_line[line.line_number]
+        sum_taken = sum((Fraction(entry.amount) for entry in taken), Fraction(0))
+        if sum_taken != Fraction(line.amount_exact):
+            findings.add(
+                STEP,
+                f"line {line.line_number} of {name}: its postings sum to {_shown(sum_taken)},"
+                f" the line says {line.amount_exact:f}",
+            )
+        for entry in taken:
+            said = (entry.subscription_id, entry.item, entry.subject, entry.item_period_start)
+            wanted = (line.subscription_id, line.item, line.subject, line.service_period_start)
+            at_home = (entry.kind, entry.owner_account_id, entry.account_id, entry.period_start, entry.currency)
+            right = ("unbilled", invoice.account_id, invoice.account_id, line.service_period_start, invoice.currency)
+            if said != wanted or at_home != right:
+                findings.add(
+                    STEP, f"posting {entry.ledger_entry_id} on line {line.line_number} of {name} is for {said}"
+                )
+    touched = {entry.ledger_transaction_id for listed in by_line.values() for entry in listed}
+    revenue: dict[str, Fraction] = defaultdict(Fraction)
+    for transaction_id in sorted(touched):
+        balance: dict[str, Fraction] = defaultdict(Fraction)
+        for _, _, kind, _, product, currency, amount in books.transactions.get(transaction_id, ()):
+            balance[currency] += Fraction(amount)
+            if kind == "revenue":
+                revenue[product] -= Fraction(amount)
+        for currency, rest in balance.items():
+            if rest:
+                findings.add("ledger", f"transaction {transaction_id} is out of balance by {_shown(rest)} {currency}")
+    for product in sorted(revenue.keys() | {line.product for line in lines}):
+        exact = sum((Fraction(line.amount_exact) for line in lines if line.product == product), Fraction(0))
+        if revenue[product] != exact:
+            findings.add(
+                STEP, f"{name}: revenue of {product} is posted {_shown(revenue[product])}, lines say {_shown(exact)}"
+            )
+
+
+def _check_booked(invoice: Invoice, recomputed: Recomputed, books: Books, findings: Findings) -> None:
+    """Compare booked charges, where they still stand at the cut's revision."""
+    start = to_us(invoice.period_start)
+    revisions = {int(item_id): int(revision) for item_id, revision in invoice.cut["revisions"].items()}
+    for (
+        item_id,
+        account_id,
+        subscription_id,
+        item,
+        subject,
+        period_start,
+        _,
+        revision,
+        outcome,
+        quantity,
+        amounts,
+    ) in books.booked:
+        if account_id != invoice.account_id or to_us(period_start) != start or revisions.get(item_id) != revision:
+            continue
+        key = ItemKey(subscription_id, item, start, subject)
+        cost = recomputed.costs.get(key, Cost())
+        said = {amount["product"]: Fraction(amount["amount"]) for amount in amounts if Fraction(amount["amount"])}
+        wanted = {product: Fraction(amount) for product, amount in cost.amounts.items() if amount}
+        findings.compared["charges"] += 1
+        if outcome != "rated":
+            findings.add(STEP, f"booked charge of {_item(key)} is {outcome}")
+        elif said != wanted or any(amount["currency"] != invoice.currency for amount in amounts):
+            findings.add(STEP, f"booked charge of {_item(key)}: {_amounts(said)}, recomputed {_amounts(wanted)}")
+        elif Fraction(quantity) != cost.quantity:
+            findings.add(
+                STEP, f"booked charge of {_item(key)}: quantity {quantity:f}, recomputed {_shown(cost.quantity)}"
+            )
+
+
+def _check_issued(invoice: Invoice, lines: Sequence[Line], books: Books, findings: Findings) -> None:
+    name = f"invoice {invoice.invoice_id}"
+    document = invoice.document or {}
+    digest = seals.document_digest(document)
+    if digest != invoice.document_digest:
+        findings.add(STEP, f"{name}: its document was changed; digest {digest}, issued {invoice.document_digest}")
+    said = [_documented(line) for line in document.get("lines", [])]
+    if said != [_expected(line, invoice.currency) for line in lines]:
+        findings.add(STEP, f"{name}: the lines of its document are not its lines")
+    total = Fraction(invoice.total_minor, _units(invoice.currency))
+    if Fraction(document.get("total", "0")) != total or document.get("number") != invoice.number:
+        findings.add(STEP, f"{name}: the total or number of its document is not the invoice's")
+    _check_receivable(invoice, lines, books, total, findings)
+
+
+def _documented(line: Mapping[str, Any]) -> tuple[Any, ...]:
+    names = tuple(line.get(name) for name in ("line", "subscription", "item", "product", "subject"))
+    return (*names, *(Fraction(line.get(name, "0")) for name in ("quantity", "amount_exact", "amount")))
+
+
+def _expected(line: Line, currency: str) -> tuple[Any, ...]:
+    names = (line.line_number, line.subscription_id, line.item, line.product, line.subject)
+    amount = Fraction(line.amount_minor, _units(currency))
+    return (*names, Fraction(line.quantity), Fraction(line.amount_exact), amount)
+
+
+def _check_receivable(
+    invoice: Invoice, lines: Sequence[Line], books: Books, total: Fraction, findings: Findings
+) -> None:
+    posted: dict[str, Fraction] = defaultdict(Fraction)
+    for _, _, kind, account_id, _, currency, amount in books.transactions.get(
+        books.by_key.get(f"invoice:{invoice.invoice_id}", -1), ()
+    ):
+        is_ours = account_id in (None, invoice.account_id) and currency == invoice.currency
+        posted[kind if is_ours else "foreign"] += Fraction(amount)
+    exact = sum((Fraction(line.amount_exact) for line in lines), Fraction(0))
+    wanted = {"receivable": total, "unbilled": -exact, "rounding": exact - total}
+    for kind in sorted(posted.keys() | wanted.keys()):
+        if posted.get(kind, Fraction(0)) != wanted.get(kind, Fraction(0)):
+            findings.add(
+                "ledger",
+                f"invoice {invoice.invoice_id}: {kind} is posted {_shown(posted.get(kind, Fraction(0)))},"
+                f" should be {_shown(wanted.get(kind, Fraction(0)))}",
+            )
+
+
+def _units(currency: str) -> int:
+    if currency not in prices.MINOR_DIGITS:
+        prices.minor_units(Decimal(0), currency)
+    return int(10 ** prices.MINOR_DIGITS[currency])
+
+
+def _item(key: ItemKey) -> str:
+    server = f", server {key.subject}" if key.subject else ""
+    return f"{key.item} of {key.subscription_id}{server}, {facts.to_time(key.period_from_us).date()}"
+
+
+def _amounts(amounts: Mapping[str, Fraction]) -> str:
+    return ", ".join(f"{product} {_shown(amount)}" for product, amount in sorted(amounts.items())) or "nothing"
+
+
+def _shown(value: Fraction) -> str:
+    scale = 10**24
+    if scale % value.denominator:
+        return str(value)
+    text = f"{Decimal(f'{value.numerator * (scale // value.denominator)}E-24'):f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -1,0 +1,168 @@
+-- name: usage_list
+-- Buckets summed by owner, server, meter and stretch of local time. An hour is active once, however many of its slots
+-- are; hours are counted from the stretch's start.
+WITH edge AS (
+    SELECT subject, '-infinity'::timestamptz AS at FROM series
+    UNION SELECT subject, valid_from FROM assignment
+    UNION SELECT subject, valid_to FROM assignment WHERE valid_to <> 'infinity'
+),
+span AS (
+    SELECT subject, at AS span_from,
+        coalesce(lead(at) OVER (PARTITION BY subject ORDER BY at), 'infinity') AS span_to
+    FROM edge
+),
+held AS (
+    SELECT span.subject, span.span_from, span.span_to, s.account_id, s.starts_at, s.ends_at
+    FROM span
+    LEFT JOIN LATERAL (
+        SELECT a.subscription_id FROM assignment a
+        WHERE a.subject = span.subject AND a.valid_from <= span.span_from AND a.valid_to > span.span_from
+        ORDER BY a.known_number DESC LIMIT 1) owner ON true
+    LEFT JOIN subscription s USING (subscription_id)
+),
+slot AS (
+    SELECT s.subject, m.meter, m.unit, m.aggregation, b.slot_start, b.quantity,
+        date_trunc(%(by)s::text, b.slot_start, %(zone_name)s::text) AS stretch,
+        CASE WHEN b.slot_start >= held.starts_at AND b.slot_start < coalesce(held.ends_at, 'infinity')
+            THEN held.account_id END AS account_id
+    FROM series s
+    JOIN meter_version m USING (meter_version_id)
+    JOIN held USING (subject)
+    JOIN usage_bucket b ON b.series_id = s.series_id
+        AND b.slot_start >= greatest(held.span_from, coalesce(%(from_at)s::timestamptz, '-infinity'))
+        AND b.slot_start < least(held.span_to, coalesce(%(to_at)s::timestamptz, 'infinity'))
+    WHERE (%(server)s::text IS NULL OR s.subject = %(server)s)
+        AND (%(meter)s::text IS NULL OR m.meter = %(meter)s)
+)
+SELECT account_id AS account, subject AS server, meter, stretch AS "from",
+    CASE WHEN aggregation = 'active_hours'
+        THEN count(DISTINCT date_bin('1 hour', slot_start, stretch)) FILTER (WHERE quantity > 0)
+        ELSE sum(quantity) END AS quantity,
+    unit
+FROM slot
+WHERE %(account)s::text IS NULL OR account_id = %(account)s
+GROUP BY account_id, subject, meter, stretch, aggregation, unit
+ORDER BY account_id COLLATE "C" NULLS LAST, subject COLLATE "C", meter COLLATE "C", stretch, unit
+
+-- name: usage_series
+-- What is kept of one server.
+SELECT m.meter, m.version, m.aggregation, nullif(s.source, '') AS source, count(b.slot_start) AS slots,
+    min(b.slot_start) AS first_slot, max(b.slot_start) AS last_slot,
+    CASE WHEN m.aggregation = 'active_hours'
+        THEN count(DISTINCT date_trunc('hour', b.slot_start, 'UTC')) FILTER (WHERE b.quantity > 0)
+        ELSE coalesce(sum(b.quantity), 0) END AS quantity,
+    m.unit
+FROM series s JOIN meter_version m USING (meter_version_id) LEFT JOIN usage_bucket b USING (series_id)
+WHERE s.subject = %(server)s
+GROUP BY s.series_id, m.meter, m.version, m.aggregation, s.source, m.unit
+ORDER BY m.meter COLLATE "C", m.version, s.source COLLATE "C"
+
+-- name: usage_sources
+-- Who speaks for a server, and up to when it is known to be complete.
+SELECT s.source, s.event_type, s.first_at, s.last_at, c.complete_until, coalesce(c.has_no_hole, false) AS has_no_hole
+FROM source_subject s LEFT JOIN source_complete c USING (source)
+WHERE s.subject = %(server)s
+ORDER BY s.source COLLATE "C", s.event_type COLLATE "C"
+
+-- name: invoice_list
+SELECT i.number, i.invoice_id, i.account_id AS account,
+    to_char(i.period_start AT TIME ZONE a.time_zone, 'YYYY-MM') AS period, i.state, i.total_minor, i.currency,
+    i.issued_on, i.due_on, i.proven_at, p.state AS payment, p.reference
+FROM invoice i
+JOIN billing_account a USING (account_id)
+LEFT JOIN LATERAL (
+    SELECT state, nullif(reference, '') AS reference FROM payment_attempt
+    WHERE invoice_id = i.invoice_id ORDER BY attempt_number DESC LIMIT 1) p ON true
+WHERE (%(account)s::text IS NULL OR i.account_id = %(account)s)
+    AND (%(period)s::text IS NULL OR to_char(i.period_start AT TIME ZONE a.time_zone, 'YYYY-MM') = %(period)s)
+    AND (%(state)s::text IS NULL OR i.state = %(state)s)
+    AND (%(name)s::text IS NULL OR i.number = %(name)s OR i.invoice_id = %(name)s)
+ORDER BY i.number COLLATE "C" NULLS LAST, i.account_id COLLATE "C", i.period_start
+
+-- name: invoice_lines
+-- The unit is of the meter the item was bound to when the line's service ended.
+SELECT l.line_number AS line, l.subscription_id AS subscription, l.item, l.product, nullif(l.subject, '') AS server,
+    l.service_period_start AS service_from, l.service_period_end AS service_to, l.description, l.quantity,
+    bound.unit, l.amount_exact, l.amount_minor, i.currency
+FROM invoice_line l
+JOIN invoice i USING (invoice_id)
+LEFT JOIN LATERAL (
+    SELECT m.unit FROM price_binding b JOIN meter_version m USING (meter)
+    WHERE b.subscription_id = l.subscription_id AND b.item = l.item AND b.effective_from < l.service_period_end
+    ORDER BY b.effective_from DESC, b.known_number DESC, m.version DESC LIMIT 1) bound ON true
+WHERE l.invoice_id = %(invoice_id)s
+ORDER BY l.line_number
+
+-- name: decision_list
+-- Quarantined, parked and conflicting events, newest last; open ones unless all are asked for.
+SELECT topic, partition, log_offset AS "offset", index_in_message AS "index", outcome, reason, detail, source,
+    event_id, subject AS server, event_type, occurred_at, log_time, settled
+FROM decision
+WHERE outcome IN ('quarantined', 'parked', 'conflict')
+    AND (%(settled)s::boolean OR NOT settled)
+    AND (%(reason)s::text IS NULL OR reason = %(reason)s)
+    AND (%(source)s::text IS NULL OR source = %(source)s)
+    AND (%(server)s::text IS NULL OR subject = %(server)s)
+ORDER BY log_time, topic COLLATE "C", partition, log_offset, index_in_message
+LIMIT %(limit)s
+
+-- name: decision_at
+SELECT topic, partition, log_offset AS "offset", index_in_message AS "index", outcome, reason, detail, source,
+    event_id, subject AS server, event_type, occurred_at, log_time, settled, encode(content_digest, 'hex') AS digest,
+    payload
+FROM decision
+WHERE topic = %(topic)s AND partition = %(partition)s AND log_offset = %(offset)s AND index_in_message = %(index)s
+
+-- name: trial_balance
+-- Every ledger account with its debits, credits and balance; per currency the balances sum to zero.
+SELECT a.name, a.kind, a.account_id AS account, a.product, a.currency,
+    coalesce(sum(e.amount) FILTER (WHERE e.amount > 0), 0) AS debit,
+    coalesce(-sum(e.amount) FILTER (WHERE e.amount < 0), 0) AS credit,
+    coalesce(sum(e.amount), 0) AS balance,
+    coalesce(sum(sum(e.amount)) OVER (PARTITION BY a.currency), 0) AS currency_balance
+FROM ledger_account a LEFT JOIN ledger_entry e USING (ledger_account_id)
+GROUP BY a.ledger_account_id, a.name, a.kind, a.account_id, a.product, a.currency
+ORDER BY a.currency COLLATE "C", a.kind COLLATE "C", a.name COLLATE "C"
+
+-- name: known_logs
+SELECT topic, log_id::text, kafka_topic_id, partition_count, adopted_at FROM log ORDER BY topic COLLATE "C"
+
+-- name: stage_offsets
+SELECT stage, topic, partition, offset_next, updated_at FROM consumer_offset
+ORDER BY stage COLLATE "C", topic COLLATE "C", partition
+
+-- name: tallies
+SELECT topic, partition, received, counted, duplicate, conflict, quarantined, parked, ignored, control, handed_over
+FROM partition_tally
+WHERE topic = %(topic)s
+ORDER BY partition
+
+-- name: work_left
+-- What is known to be not yet in the books.
+SELECT
+    (SELECT count(*) FROM dirty_mark) AS dirty_marks,
+    (SELECT count(*) FROM dirty_item) AS dirty_items,
+    (SELECT count(*) FROM billed_item) AS billed_items,
+    (SELECT count(*) FROM usage_total t LEFT JOIN booked_charge c USING (billed_item_id)
+     WHERE (c.generation, c.revision) IS DISTINCT FROM (t.generation, t.revision)) AS unbooked_totals,
+    (SELECT count(*) FROM booked_charge WHERE outcome <> 'rated') AS unrated_charges,
+    (SELECT count(*) FROM decision WHERE NOT settled AND outcome IN ('quarantined', 'parked', 'conflict'))
+        AS open_decisions,
+    (SELECT count(*) FROM decision WHERE NOT settled AND outcome = 'duplicate') AS unsettled_duplicates
+
+-- name: last_invoices
+-- Issued invoices by month of service, newest first.
+SELECT to_char(i.period_start AT TIME ZONE a.time_zone, 'YYYY-MM') AS period, i.state, i.currency, count(*) AS count,
+    sum(i.total_minor)::bigint AS total_minor
+FROM invoice i JOIN billing_account a USING (account_id)
+GROUP BY 1, 2, 3
+ORDER BY 1 DESC, 2, 3
+LIMIT %(limit)s
+
+-- name: clock
+SELECT clock_timestamp() AS now
+
+-- name: role
+-- Whether the login may act as the application, and whether the books can be changed by it.
+SELECT pg_has_role(session_user, 'rackmeter_app', 'MEMBER') AS is_member,
+    has_table_privilege('rackmeter_app', 'ledger_entry', 'UPDATE') AS may_change_books

@@ -1,0 +1,318 @@
+"""The proof agrees with the pipeline to the last digit, and names what was tampered with."""
+
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import psycopg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from pipeline.domain.errors import ConfigurationFault
+from pipeline.proof.report import Report
+from pipeline.proof.verify import select_invoices, verify_invoices
+from pipeline.runtime.postgres import Connection
+from tests.integration import proof_world
+from tests.integration.proof_world import World
+
+pytestmark = pytest.mark.real
+
+NAMES = iter(range(1_000_000))
+
+
+@contextlib.contextmanager
+def copied_database(server_url: str, template: str) -> Iterator[tuple[str, str]]:
+    """Give (name, URL) of a copy of a database."""
+    name = f"{template}_{next(NAMES)}"
+    with psycopg.connect(server_url, autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)))
+        try:
+            yield name, make_conninfo(server_url, dbname=name)
+        finally:
+            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="module")
+def built(
+    server_url: str, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, World]]:
+    with copied_database(server_url, migrated_template) as (name, url):
+        yield name, proof_world.build(url, tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture
+def world(built: tuple[str, World], server_url: str, tmp_path: Path) -> Iterator[World]:
+    """A copy of the closed world that a test may tamper with."""
+    name, original = built
+    with copied_database(server_url, name) as (_, url):
+        shutil.copytree(original.folder, tmp_path / "world")
+        yield World(url, tmp_path / "world", original.log)
+
+
+def prove(world: World) -> Report:
+    with world.connect() as connection:
+        return verify_invoices(connection, world.archive_dir, select_invoices(connection))
+
+
+def tamper(world: World, *statements: str) -> None:
+    """Do what no role of ours may: change rows that are never changed."""
+    with world.admin() as admin:
+        admin.execute("SET session_replication_role = replica")
+        for statement in statements:
+            assert admin.execute(statement.encode()).rowcount > 0, statement  # type: ignore[union-attr]
+
+
+def test_everything_is_proven(world: World) -> None:
+    """All meters and price models, a price change, a moved server, bad, late and repeated events: no difference."""
+    report = prove(world)
+    assert report.differences == ()
+    assert report.ok
+    assert report.compared["lines"] > 6
+    assert report.compared["events_quarantined"] == 19
+    assert report.compared["events_parked"] == 3
+    assert report.compared["events_duplicate"] == 8
+    assert report.compared["events_control"] == 8
+    assert report.compared["buckets"] > 1000
+    assert report.compared["charges"] >= report.compared["lines"]
+    assert all(proof.report["events"] for proof in report.invoices.values())
+    with world.connect() as connection:
+        states = connection.execute("SELECT state, total_minor > 0 FROM invoice").fetchall()
+        assert states == [("issued", True), ("issued", True)]
+
+
+def rewrite(world: World, change: Callable[[pa.Table], pa.Table]) -> str:
+    path = sorted((world.archive_dir).rglob("*.parquet"))[1]
+    pq.write_table(change(pq.read_table(path)), path, compression="zstd")
+    return path.name
+
+
+def changed_row(table: pa.Table) -> pa.Table:
+    values = table.column("value").to_pylist()
+    values[3] = values[3].replace(b'"requests": ', b'"requests": 1')
+    return table.set_column(table.schema.get_field_index("value"), table.schema.field("value"), pa.array(values))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [changed_row, lambda table: table.slice(1), lambda table: pa.concat_tables([table, table.slice(0, 1)])],
+    ids=["changed", "removed", "added"],
+)
+def test_tampered_archive(world: World, change: Callable[[pa.Table], pa.Table]) -> None:
+    """A changed, removed or added archive row is named by its file."""
+    name = rewrite(world, change)
+    (difference,) = prove(world).differences
+    assert name in difference
+    assert "an archive row was changed, added or removed" in difference
+
+
+@pytest.mark.parametrize(
+    "change",
+    [changed_row, lambda table: table.slice(1), lambda table: pa.concat_tables([table, table.slice(0, 1)])],
+    ids=["changed", "removed", "added"],
+)
+def test_tampered_archive_and_manifest(world: World, change: Callable[[pa.Table], pa.Table]) -> None:
+    """Whoever mends the manifest too is given away by the digest sealed into each invoice, and by the quantities."""
+    import hashlib
+
+    name = rewrite(world, change)
+    (path,) = world.archive_dir.rglob(name)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    rows = pq.read_metadata(path).num_rows
+    relative = path.relative_to(world.archive_dir).as_posix()
+    tamper(world, f"UPDATE archive_file SET digest = '{digest}', row_count = {rows} WHERE path = '{relative}'")
+    differences = prove(world).differences
+    assert sum("manifest_digest" in text for text in differences) == 2
+    assert any(not text.startswith("evidence") for text in differences)
+
+
+def test_missing_file(world: World) -> None:
+    """A file that is gone is named."""
+    path = next(world.archive_dir.rglob("*.parquet"))
+    path.unlink()
+    assert [path.name in text and "missing" in text for text in prove(world).differences] == [True]
+
+
+def test_unlisted_files_do_not_exist(world: World) -> None:
+    """What no manifest row lists is not read."""
+    path = next(world.archive_dir.rglob("*.parquet"))
+    shutil.copy(path, path.with_name("stray.parquet"))
+    assert prove(world).ok
+
+
+TAMPERED = {
+    "price": (
+        ["UPDATE price_version SET parameters = '{\"unit_price\": \"0.018\"}' WHERE price = 'cores_a'"],
+        ["a meter, price, binding or subscription was changed", "amount"],
+    ),
+    "binding": (
+        ["UPDATE price_binding SET effective_from = effective_from - interval '1 d' WHERE effective_from > '2013-07-01'"],
+        ["a meter, price, binding or subscription was changed", "amount"],
+    ),
+    "assignment": (
+        ["UPDATE assignment SET valid_from = valid_from + interval '1 hour' WHERE valid_from > '2013-07-01'"],
+        ["an assignment was changed", "quantity"],
+    ),
+    "bucket": (
+        [
+            ("UPDATE usage_bucket SET quantity = quantity + 0.000000000000001 WHERE ctid IN"
+             " (SELECT ctid FROM usage_bucket ORDER BY slot_start, series_id LIMIT 1)"),
+        ],
+        ["usage: bucket of"],
+    ),
+    "bucket removed": (
+        ["DELETE FROM usage_bucket WHERE ctid IN (SELECT ctid FROM usage_bucket WHERE quantity > 0 LIMIT 1)"],
+        ["quantity missing"],
+    ),
+    "bucket added": (
+        ["INSERT INTO usage_bucket SELECT series_id, '2013-07-25Z', 1 FROM series LIMIT 1"],
+        ["recomputed nothing"],
+    ),
+    "decision": (
+        ["DELETE FROM decision WHERE ctid IN (SELECT ctid FROM decision WHERE outcome = 'duplicate' LIMIT 1)"],
+        ["is taken 2 times", "is tallied"],
+    ),
+    "decision of a good event": (
+        [
+            ("INSERT INTO decision (topic, partition, log_offset, index_in_message, outcome, reason, log_time, payload)"
+             " SELECT topic, partition, 1, 0, 'quarantined', 'time_invalid', now(), '' FROM decision LIMIT 1"),
+        ],
+        ["is quarantined, by its content it should be counted"],
+    ),
+    "conflict without twin": (
+        ["UPDATE decision SET outcome = 'duplicate', reason = 'identity_seen' WHERE outcome = 'parked'"],
+        ["of an event that was never taken"],
+    ),
+    "tally": (
+        ["UPDATE partition_tally SET counted = counted + 1, received = received + 1 WHERE partition = 0"],
+        ["counted is tallied"],
+    ),
+    "charge": (
+        [
+            ("UPDATE booked_charge SET amounts = jsonb_set(amounts, '{0,amount}', '\"0.01\"')"
+             " WHERE billed_item_id = (SELECT min(billed_item_id) FROM booked_charge)"),
+        ],
+        ["booked charge of"],
+    ),
+    "posting": (
+        [
+            ("UPDATE ledger_entry SET amount = amount + 0.000000000001 WHERE ledger_entry_id ="
+             " (SELECT min(ledger_entry_id) FROM invoice_entry)"),
+        ],
+        ["its postings sum to", "out of balance"],
+    ),
+    "posting of revenue": (
+        ["UPDATE ledger_account SET product = 'other' WHERE product = 'compute'"],
+        ["revenue of compute is posted 0"],
+    ),
+    "line": (
+        ["UPDATE invoice_line SET quantity = quantity + 1 WHERE line_number = 1"],
+        ["line 1 of invoice", "recomputed", "the lines of its document are not its lines"],
+    ),
+    "line amount": (
+        [
+            ("UPDATE invoice_line SET amount_exact = amount_exact + 1, amount_minor = amount_minor + 100"
+             " WHERE line_number = 1"),
+        ],
+        ["line 1 of invoice", "its postings sum to", "total"],
+    ),
+    "line removed": (
+        ["DELETE FROM invoice_entry WHERE line_number = 1", "DELETE FROM invoice_line WHERE line_number = 1"],
+        ["is on no line"],
+    ),
+    "total": (["UPDATE invoice SET total_minor = total_minor + 1"], ["total", "receivable"]),
+    "number": (
+        ["UPDATE invoice SET number = 'RM-2013-0007' WHERE number = 'RM-2013-0002'"],
+        ["number 2 of series 2013 of host is missing", "number 7"],
+    ),
+    "document": (
+        ["UPDATE invoice SET document = jsonb_set(document, '{buyer,name}', '\"Nobody\"')"],
+        ["its document was changed"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", TAMPERED)
+def test_tampered_rows(world: World, what: str) -> None:
+    """Each changed row makes the proof fail, and the differences name it."""
+    statements, named = TAMPERED[what]
+    tamper(world, *statements)
+    report = prove(world)
+    for words in named:
+        assert any(words in difference for difference in report.differences), report.differences
+    assert not report.ok
+    assert not all(proof.ok for proof in report.invoices.values())
+
+
+def test_a_servers_bucket_concerns_its_customer_only(world: World) -> None:
+    """A wrong bucket of one customer's server leaves the other's invoice proven."""
+    tamper(
+        world,
+        "UPDATE usage_bucket SET quantity = quantity + 1 WHERE series_id IN"
+        " (SELECT series_id FROM series WHERE subject = 'vm-1')",
+    )
+    report = prove(world)
+    with world.connect() as connection:
+        accounts = dict(connection.execute("SELECT account_id, invoice_id FROM invoice").fetchall())
+    assert not report.is_proven(accounts["acme"])
+    assert report.is_proven(accounts["brick"])
+
+
+def late(world: World, connection: Connection) -> None:
+    """A late sample of July arrives after July was issued, and usage of August."""
+    said = proof_world.event(
+        "vm-1", 100_000, proof_world.START.replace(month=7, day=9), cpu=3, mem=5, sent=7, requests=9
+    )
+    more = proof_world.event(
+        "vm-1", 100_001, proof_world.START.replace(month=8, day=9), cpu=3, mem=5, sent=7, requests=9
+    )
+    home = proof_world.home_partition(proof_world.source_of("vm-1"), proof_world.PARTITIONS)
+    for number, one in enumerate((said, more)):
+        value = proof_world.json.dumps({**one, "id": f"00000000000000aa-{number + 1:012d}"}).encode()
+        key = proof_world.source_of("vm-1").encode()
+        world.log.append(home, value, key=key, at_ms=proof_world.LOG_TIME_MS)
+    proof_world.read(world, connection)
+
+
+def test_an_issued_invoice_stays_proven(world: World) -> None:
+    """Later events and moves do not touch the proof of what was issued (trap 31); corrections are proven too."""
+    length = {partition: len(listed) for partition, listed in world.log.partitions.items()}
+    try:
+        with world.connect() as connection:
+            late(world, connection)
+            proof_world.assign(
+                connection,
+                [proof_world.Assignment(0, "vm-2", "acme-main", proof_world.START, None)],
+                "test",
+            )
+            proof_world.book(connection)
+        report = prove(world)
+        assert report.differences == ()
+        with world.connect() as connection:
+            run = proof_world.close(world, connection, "2013-08")
+            assert {result.outcome.value for result in run.results} <= {"issued", "nothing_to_bill"}, run.results
+            corrections = connection.execute(
+                "SELECT sum(amount_exact) FROM invoice_line WHERE description LIKE '%correction%'"
+            ).fetchone()
+            assert corrections is not None
+            assert corrections[0] != Decimal(0)
+        report = prove(world)
+        assert report.differences == ()
+        assert len(report.invoices) >= 3
+    finally:
+        for partition, count in length.items():
+            del world.log.partitions[partition][count:]
+
+
+def test_unknown_invoice(world: World) -> None:
+    """Asking for an invoice there is none of is an error, not a proof of nothing."""
+    with world.connect() as connection:
+        with pytest.raises(ConfigurationFault, match="no invoice RM-9"):
+            select_invoices(connection, invoice="RM-9")
+        assert len(select_invoices(connection, invoice="RM-2013-0001")) == 1
+        assert len(select_invoices(connection, month=(2013, 7))) == 2
+        assert select_invoices(connection, month=(2013, 6)) == []

@@ -1,0 +1,95 @@
+"""Settings are read once, checked all at once, and frozen."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from pipeline.domain.errors import ConfigurationFault
+from pipeline.runtime.settings import Settings, schemas_dir, variable_name
+
+GIVEN = {
+    "KAFKA_BOOTSTRAP_SERVERS": "broker:9092",
+    "DATABASE_URL": "postgresql://rackmeter@database/rackmeter",
+    "RACKMETER_ARCHIVE_DIR": "/archive",
+    "RACKMETER_DOCUMENTS_DIR": "/documents",
+    "RACKMETER_STATE_DIR": "/state",
+}
+
+
+def test_what_is_given_is_taken_and_the_rest_has_its_default() -> None:
+    """Only where to find broker, database and folders must be said."""
+    settings = Settings.from_environment(GIVEN | {"RACKMETER_WORKER_SLOT": "3", "RACKMETER_FLUSH_SECONDS": "0.5"})
+
+    assert settings.kafka_bootstrap_servers == "broker:9092"
+    assert settings.archive_dir == Path("/archive")
+    assert (settings.worker_slot, settings.flush_seconds) == (3, 0.5)
+    assert settings.metrics_port == 0
+
+
+def test_every_missing_variable_is_named_at_once() -> None:
+    """An empty environment is told all that it lacks, not the first of it."""
+    with pytest.raises(ConfigurationFault) as caught:
+        Settings.from_environment({})
+
+    lines = caught.value.detail.splitlines()
+    assert [line.split()[0] for line in lines] == list(GIVEN)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("RACKMETER_METRICS_PORT", "-1"),
+        ("RACKMETER_WORKER_SLOT", "one"),
+        ("RACKMETER_WORKER_SLOT", "١"),
+        ("RACKMETER_FLUSH_SECONDS", "nan"),
+        ("RACKMETER_FLUSH_SECONDS", "inf"),
+        ("RACKMETER_FLUSH_SECONDS", "-1"),
+        ("RACKMETER_SWEEP_SECONDS", "soon"),
+        ("RACKMETER_LOG_LEVEL", "LOUD"),
+    ],
+)
+def test_a_malformed_variable_is_named_with_its_value(name: str, text: str) -> None:
+    """The message says variable, value and what is wanted."""
+    with pytest.raises(ConfigurationFault, match="is wanted") as caught:
+        Settings.from_environment(GIVEN | {name: text})
+
+    assert caught.value.detail.startswith(f"{name}={text!r}: ")
+
+
+def test_blank_is_as_good_as_missing() -> None:
+    """A variable of spaces does not become a path or address of spaces."""
+    with pytest.raises(ConfigurationFault, match="DATABASE_URL is not set"):
+        Settings.from_environment(GIVEN | {"DATABASE_URL": "  "})
+
+
+def test_a_child_reads_the_settings_it_was_handed() -> None:
+    """Writing settings as an environment and reading that gives the same settings, whatever they are."""
+    settings = Settings.from_environment(
+        GIVEN
+        | {"RACKMETER_LOG_LEVEL": "debug", "RACKMETER_CLOSE_GRACE_SECONDS": "60", "RACKMETER_METRICS_PORT": "9100"}
+    )
+
+    assert Settings.from_environment(settings.to_environment()) == settings
+
+
+def test_settings_never_change() -> None:
+    """What was checked is what runs."""
+    settings = Settings.from_environment(GIVEN)
+
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.worker_slot = 1  # type: ignore[misc]
+
+
+def test_every_number_with_a_unit_says_it() -> None:
+    """A duration is named in seconds and a size in bytes or events."""
+    units = ("_seconds", "_max", "_port", "_slot")
+    numbers = [field.name for field in dataclasses.fields(Settings) if field.type in (int, float, "int", "float")]
+
+    assert [name for name in numbers if not name.endswith(units)] == []
+    assert variable_name("flush_seconds") == "RACKMETER_FLUSH_SECONDS"
+
+
+def test_the_schemas_are_found() -> None:
+    """The folder of schemas is the checkout's."""
+    assert (schemas_dir() / "topics.yaml").is_file()
