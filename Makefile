@@ -72,6 +72,10 @@ fix: $(INSTALLED) ## Format, and mend what ruff can mend
 bench: $(INSTALLED) ## Kafka to committed buckets, sums checked, beside the raw consume of the same run
 	@$(BIN)/python -m bench.pipeline $(BENCH)
 
+.PHONY: golden
+golden: $(INSTALLED) ## Write tests/golden anew from what the documents look like now; review the difference
+	@RACKMETER_APPROVE=1 $(BIN)/python -m pytest -q tests/unit/invoice_batch/test_documents.py
+
 .PHONY: nightly
 nightly: $(INSTALLED) ## What is too slow for every change: all tests on both brokers, then the full benchmark
 	@RACKMETER_BROKER=apache $(BIN)/python -m pytest

@@ -23,7 +23,7 @@ _DECISION = {
 def read_decisions(workspace: Workspace, connection: Connection, topic: str) -> None:
     """Fill the tables `decided` and `taken`."""
     workspace.copy("decision", _DECISION, connection, facts.QUERIES["decisions"], {"topic": topic})
-    workspace.run_all(QUERIES, ("create_decided", "create_taken"))
+    workspace.run_all(QUERIES, ("create_decided", "drop_verdict", "create_taken"))
 
 
 def check_decisions(workspace: Workspace, findings: Findings) -> None:

@@ -6,6 +6,9 @@ CREATE TABLE decided AS
 SELECT verdict.*, coalesce(decision.outcome, 'counted') AS outcome, coalesce(decision.reason, '') AS reason
 FROM verdict LEFT JOIN decision USING (partition, log_offset, index_in_message)
 
+-- name: drop_verdict
+DROP TABLE verdict
+
 -- name: create_taken
 -- Events that made their identity seen.
 CREATE TABLE taken AS
@@ -15,7 +18,7 @@ WHERE outcome IN ('counted', 'control', 'ignored')
 -- name: decisions_of_nothing
 SELECT d.partition, d.log_offset, d.index_in_message, d.outcome
 FROM decision d JOIN cut_offset USING (partition)
-ANTI JOIN verdict v ON v.partition = d.partition AND v.log_offset = d.log_offset
+ANTI JOIN decided v ON v.partition = d.partition AND v.log_offset = d.log_offset
     AND v.index_in_message = d.index_in_message
 WHERE d.log_offset < cut_offset.offset_next ORDER BY ALL
 

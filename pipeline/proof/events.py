@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from pipeline.proof.facts import Meter, to_us
 from pipeline.proof.judge import judge_message
+from pipeline.proof.report import Findings
 from pipeline.proof.workspace import Workspace, path_list
 from pipeline.runtime.sql import load_queries
 
@@ -110,13 +111,15 @@ def read_events(
     spans: Sequence[MeterSpan],
     ignored_types: frozenset[str],
     partition_count: int,
+    findings: Findings,
 ) -> None:
-    """Fill the tables `event` and `verdict` from archive files, up to the offsets."""
+    """Fill the table `verdict` from archive files, up to the offsets."""
     fields = fields_of(spans)
     workspace.load("cut_offset", {"partition": pa.int32(), "offset_next": pa.int64()}, sorted(offsets.items()))
     workspace.run(QUERIES["create_event"])
     if files:
-        workspace.run(QUERIES["create_message"].replace("$paths", path_list(files)))
+        for name in ("create_log_clock", "create_message"):
+            workspace.run(QUERIES[name].replace("$paths", path_list(files)))
         paths = ["$.data." + '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"' for name in fields]
         workspace.run(
             QUERIES["read_plain"],
@@ -124,8 +127,13 @@ def read_events(
             {"field_paths": paths or ["$.data.none"], "plain": PLAIN, "plain_time": PLAIN_TIME},
         )
         _judge_rest(workspace, fields)
+        twice = workspace.rows(QUERIES["rows_twice"])
+        findings.add_listed(
+            "evidence",
+            [(f"offset {at} of partition {part} is archived {count} times", None) for part, at, count in twice],
+        )
     _load_rules(workspace, fields, spans, ignored_types, partition_count)
-    workspace.run(QUERIES["create_verdict"])
+    workspace.run_all(QUERIES, ("create_verdict", "drop_event"))
 
 
 def home_of(source: str, partition_count: int) -> int:

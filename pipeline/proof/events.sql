@@ -10,8 +10,12 @@ CREATE TABLE event (
 -- name: create_message
 -- Messages below the cut, with the running maximum of the log's own time. The files are read where they lie.
 CREATE VIEW message AS
-SELECT partition, log_offset, key, value,
-    max(epoch_us(log_time)) OVER (PARTITION BY partition ORDER BY log_offset) AS log_time_us
+SELECT partition, log_offset, key, value, log_time_us FROM read_parquet($paths) JOIN log_clock USING (partition, log_offset)
+
+-- name: create_log_clock
+-- By itself, so that sorting does not carry messages along.
+CREATE TABLE log_clock AS
+SELECT partition, log_offset, max(epoch_us(log_time)) OVER (PARTITION BY partition ORDER BY log_offset) AS log_time_us
 FROM read_parquet($paths) JOIN cut_offset USING (partition)
 WHERE log_offset < cut_offset.offset_next
 
@@ -53,6 +57,13 @@ INSERT INTO event
 SELECT partition, log_offset, index_in_message, log_time_us, key_is_source, source, event_id, event_type, subject,
     at_us, CAST(nano AS HUGEINT[]), fault
 FROM judged
+
+-- name: drop_event
+DROP TABLE event
+
+-- name: rows_twice
+-- Positions the archive holds more than once.
+SELECT partition, log_offset, count(*) FROM log_clock GROUP BY partition, log_offset HAVING count(*) > 1 ORDER BY ALL
 
 -- name: sources
 SELECT DISTINCT source FROM event WHERE source IS NOT NULL

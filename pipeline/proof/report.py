@@ -43,11 +43,15 @@ class Findings:
         self.differences.append(Difference(step, text, subject))
 
     def add_listed(self, step: str, found: Iterable[tuple[str, str | None]]) -> None:
-        """Add (text, subject) differences of one kind: the first ones each, the rest as a number."""
-        listed = list(found)
-        self.differences += [Difference(step, text, subject) for text, subject in listed[:LISTED_MAX]]
-        if len(listed) > LISTED_MAX:
-            self.add(step, f"and {len(listed) - LISTED_MAX} more of this kind")
+        """Add (text, subject) differences of one kind: of each subject the first ones, the rest as a number."""
+        by_subject: dict[str | None, list[str]] = {}
+        for text, subject in found:
+            by_subject.setdefault(subject, []).append(text)
+        for subject, texts in by_subject.items():
+            self.differences += [Difference(step, text, subject) for text in texts[:LISTED_MAX]]
+            if len(texts) > LISTED_MAX:
+                about = f" about {subject}" if subject else ""
+                self.add(step, f"and {len(texts) - LISTED_MAX} more of this kind{about}", subject)
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,8 @@ class _Proof:
             return False
         spans = meter_spans(self.catalogue.meters)
         paths = [self.archive_dir / file.path for file in files]
-        read_events(workspace, paths, offsets, spans, self.catalogue.ignored_types, self.log.partition_count)
+        ignored_types, partition_count = self.catalogue.ignored_types, self.log.partition_count
+        read_events(workspace, paths, offsets, spans, ignored_types, partition_count, self.shared)
         read_decisions(workspace, self.connection, self.log.topic)
         check_decisions(workspace, self.shared)
         compute_usage(workspace, spans, start_us, end_us)

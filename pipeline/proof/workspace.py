@@ -12,7 +12,7 @@ import pyarrow as pa
 from pipeline.runtime.postgres import Connection
 from pipeline.runtime.sql import Queries
 
-MEMORY_LIMIT = "4GB"
+MEMORY_LIMIT = "2GB"
 THREADS = 2
 
 

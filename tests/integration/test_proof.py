@@ -150,7 +150,7 @@ TAMPERED = {
         ["a meter, price, binding or subscription was changed", "amount"],
     ),
     "binding": (
-        ["UPDATE price_binding SET effective_from = effective_from - interval '1 d' WHERE effective_from > '2013-07-01'"],
+        ["UPDATE price_binding SET effective_from = '2013-07-14Z' WHERE effective_from > '2013-07-01'"],
         ["a meter, price, binding or subscription was changed", "amount"],
     ),
     "assignment": (

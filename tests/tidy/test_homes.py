@@ -24,7 +24,8 @@ HOMES: dict[str, tuple[str, ...]] = {
     "noida_db": ("pipeline/local/",),
 }
 
-READS_THE_ENVIRONMENT = ("pipeline/runtime/settings.py",)
+# The second one shows people where each setting comes from.
+READS_THE_ENVIRONMENT = ("pipeline/runtime/settings.py", "pipeline/cli/environment.py")
 # They hand the whole environment on to the processes they start.
 COPIES_THE_ENVIRONMENT = ("pipeline/local/", "pipeline/cli/demo.py", "pipeline/cli/up.py", "pipeline/bootstrap.py")
 # Faust and what it brings read variables when they are imported, and know no other door.
