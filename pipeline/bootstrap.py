@@ -129,6 +129,7 @@ def _aggregate(settings: Settings, health: metrics.Health, opened: contextlib.Ex
             settings.worker_slot,
             on_assign=worker.assign,
             on_revoke=worker.revoke,
+            on_disturbance=worker.distrust,
         )
     )
     return worker
@@ -188,6 +189,7 @@ def _archive(settings: Settings, health: metrics.Health, opened: contextlib.Exit
             settings.worker_slot,
             on_assign=worker.assign,
             on_revoke=worker.revoke,
+            on_disturbance=worker.distrust,
         )
     )
     return worker

@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from pipeline.aggregate.model import (
     WHOLE_MESSAGE,
@@ -98,7 +99,7 @@ def _plans_by_time(rules: Sequence[MeterRule]) -> list[tuple[int, int, ReadingPl
     """Cut time where a meter version begins or ends; newest first, since that is what most events are."""
     edges = sorted({edge for rule in rules for edge in (rule.from_us, rule.to_us)})
     plans = []
-    for from_us, to_us in zip(edges, edges[1:], strict=False):
+    for from_us, to_us in pairwise(edges):
         in_force = tuple(rule for rule in rules if rule.from_us <= from_us and to_us <= rule.to_us)
         if in_force:
             plans.append((from_us, to_us, ReadingPlan(in_force)))

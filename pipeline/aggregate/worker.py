@@ -116,6 +116,7 @@ class Worker:
         self._epochs: dict[tuple[str, str], EpochState] = {}
         self._fold: EventFold | None = None
         self._oldest_at = 0.0
+        self._is_log_trusted = True
 
     def attach(self, reader: LogReader) -> None:
         """Take the consumer that was given `assign` and `revoke`."""
@@ -127,9 +128,14 @@ class Worker:
         if not partitions:
             return {}
         self._fence, self._partition_count = self._open_log()
+        self._is_log_trusted = True
         self._progress = store.read_progress(self._connection, self._fence, sorted(partitions))
         LOGGER.info("assigned", extra={"action": "assign", "partitions": list(partitions)})
         return {partition: row.offset_next for partition, row in self._progress.items()}
+
+    def distrust(self) -> None:
+        """Take note that the connection to the broker broke: the log is compared again before the next commit."""
+        self._is_log_trusted = False
 
     def revoke(self, partitions: Sequence[int]) -> None:
         """Forget partitions; what is gathered of them will be read again by their next owner."""
@@ -177,6 +183,9 @@ class Worker:
         """
         if self._fold is None or self._fence is None:
             return 0
+        if not self._is_log_trusted:
+            self._open_log()
+            self._is_log_trusted = True
         folded = self._fold.folded
         moved = {p: row for p, row in self._progress.items() if row.offset_reached > row.offset_next}
         with metrics.FLUSH_SECONDS.labels(STAGE).time(), self._connection.transaction():

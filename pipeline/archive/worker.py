@@ -105,6 +105,7 @@ class Worker:
         self._count = 0
         self._bytes = 0
         self._oldest_at = 0.0
+        self._is_log_trusted = True
 
     def attach(self, reader: LogReader) -> None:
         """Take the consumer that was given `assign` and `revoke`."""
@@ -121,11 +122,16 @@ class Worker:
         if not partitions:
             return {}
         self._verify_log()
+        self._is_log_trusted = True
         self._log_id = store.read_log_id(self._connection, self._topic)
         self._stands = store.claim(self._connection, self._topic, self._log_id, sorted(partitions))
         for partition in partitions:
             self._sweep(partition)
         return {partition: stand.offset_next for partition, stand in self._stands.items()}
+
+    def distrust(self) -> None:
+        """Take note that the connection to the broker broke: the log is compared again before the next commit."""
+        self._is_log_trusted = False
 
     def revoke(self, partitions: Sequence[int]) -> None:
         """Forget partitions; what is gathered of them will be read again by their next owner."""
@@ -178,6 +184,9 @@ class Worker:
         """
         if not self._count:
             return 0
+        if not self._is_log_trusted:
+            self._verify_log()
+            self._is_log_trusted = True
         plans = [
             plan
             for partition, records in sorted(self._gathered.items())

@@ -86,6 +86,7 @@ class DemoResult:
     trial_balance: Sequence[tuple[str, str, Decimal]]
     proof_lines: int
     compared: Mapping[str, int]
+    line_counts: Mapping[str, int]
     proof_differences: Sequence[str]
     seconds: float
 
@@ -241,6 +242,7 @@ class Demo:
             trial_balance=connection.execute(QUERIES["trial_balance"]).fetchall(),
             proof_lines=report.lines_compared,
             compared=report.compared,
+            line_counts=dict(connection.execute(QUERIES["count_lines"]).fetchall()),
             proof_differences=report.differences,
             seconds=time.monotonic() - started,
         )
@@ -256,7 +258,7 @@ def summary_facts(result: DemoResult) -> SummaryFacts:
             number=one.number,
             account=one.account_id,
             period=one.month,
-            lines=0,
+            lines=result.line_counts.get(one.invoice_id, 0),
             total=f"{format_minor(one.total.minor, one.total.currency)} {one.total.currency}" if one.total else "",
             state=str(one.outcome),
             html_link=f"{one.month}/{one.number}.html" if one.number else "",

@@ -12,3 +12,6 @@ FROM partition_tally
 SELECT a.name, a.currency, sum(e.amount)
 FROM ledger_entry e JOIN ledger_account a USING (ledger_account_id)
 GROUP BY a.name, a.currency ORDER BY a.name
+
+-- name: count_lines
+SELECT invoice_id, count(*) FROM invoice_line GROUP BY invoice_id

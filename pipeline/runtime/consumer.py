@@ -8,6 +8,7 @@ from typing import Any, Self
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from pipeline.domain.errors import ConfigurationFault, InvariantViolation, PipelineError, TransientFault
+from pipeline.runtime.metrics import LAG_RECORDS
 
 LOGGER = logging.getLogger("rackmeter.consumer")
 
@@ -37,6 +38,7 @@ class LogConsumer:
         *,
         on_assign: OnAssign,
         on_revoke: OnRevoke,
+        on_disturbance: Callable[[], None] = lambda: None,
     ) -> None:
         """
         Join the group; nothing is dealt out before the first `poll_batch`.
@@ -50,12 +52,15 @@ class LogConsumer:
                 offset of every one.
             on_revoke: Takes the partitions that are no longer ours, also when they were lost without notice. What it
                 still writes must be fenced: somebody else may own them already.
+            on_disturbance: Called when the connection to the broker broke. The log may have been rolled back
+                meanwhile, so it must be compared again before anything read from it counts.
         """
         self._topic = topic
         self._slot = slot
         self._group = group
         self._on_assign = on_assign
         self._on_revoke = on_revoke
+        self._on_disturbance = on_disturbance
         self._callback_error: BaseException | None = None
         self._pending: PipelineError | None = None
         self._assigned: tuple[int, ...] = ()
@@ -127,10 +132,22 @@ class LogConsumer:
         if not offsets_next:
             return
         positions = [TopicPartition(self._topic, partition, offset) for partition, offset in offsets_next.items()]
+        for position in positions:
+            self._measure_lag(position)
         try:
             self._consumer.commit(offsets=positions, asynchronous=True)
         except KafkaException as error:
             LOGGER.debug("offset hint refused: %s", error, extra={"action": "offset_hint_refused"})
+
+    def _measure_lag(self, position: TopicPartition) -> None:
+        try:
+            # What the last fetch said of the log's end; asks nobody.
+            _, high = self._consumer.get_watermark_offsets(position, cached=True)
+        except KafkaException:
+            return
+        if high >= 0:
+            lag = max(0, high - position.offset)
+            LAG_RECORDS.labels(self._group, str(position.partition)).set(lag)
 
     def close(self) -> None:
         """Stop fetching and leave; `on_revoke` is called for what was ours. Closing twice is fine."""
@@ -176,6 +193,7 @@ class LogConsumer:
 
     def _on_error(self, error: KafkaError) -> None:
         LOGGER.warning("the consumer met: %s", error.str(), extra={"action": "consumer_error"})
+        self._on_disturbance()
         if error.fatal() and self._pending is None:
             self._pending = self._fault(error)
 

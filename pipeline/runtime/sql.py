@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from importlib import resources
-from typing import LiteralString, cast
+from typing import LiteralString
 
 _NAME = re.compile(r"^-- name: (?P<name>[a-z][a-z0-9_]*)$")
 
