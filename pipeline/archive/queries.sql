@@ -63,13 +63,14 @@ WHERE topic = %(topic)s AND log_id = %(log_id)s::uuid AND partition = %(partitio
 SELECT partition, offset_next FROM consumer_offset WHERE stage = 'archive' AND topic = %(topic)s ORDER BY partition
 
 -- name: unsettled_duplicates
--- Duplicates without a verdict whose bytes are archived.
-SELECT d.log_offset, d.index_in_message, d.source, d.event_id
-FROM decision d
-JOIN consumer_offset o ON o.stage = 'archive' AND o.topic = d.topic AND o.partition = d.partition
-    AND d.log_offset < o.offset_next
-WHERE d.topic = %(topic)s AND d.partition = %(partition)s AND d.outcome = 'duplicate' AND NOT d.settled
-ORDER BY d.log_offset, d.index_in_message
+-- Duplicates without a verdict whose bytes are archived; copied out, for they may be many.
+COPY (
+    SELECT d.log_offset, d.index_in_message, d.source, d.event_id
+    FROM decision d
+    JOIN consumer_offset o ON o.stage = 'archive' AND o.topic = d.topic AND o.partition = d.partition
+        AND d.log_offset < o.offset_next
+    WHERE d.topic = %(topic)s AND d.partition = %(partition)s AND d.outcome = 'duplicate' AND NOT d.settled
+) TO STDOUT (FORMAT csv)
 
 -- name: partitions_with_duplicates
 -- Where there is anything to settle; reads the index of open decisions only.

@@ -1,7 +1,8 @@
 """Settles duplicates: finds each one's twin in the archive and says whether it is the same event or a conflict."""
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,7 @@ QUERIES = load_queries(__package__)
 DUCKDB_QUERIES = load_queries(__package__, "twins.sql")
 
 _POSITION = pa.schema([("log_offset", pa.int64()), ("index_in_message", pa.int32())])
-_DUPLICATE = pa.schema([*_POSITION, ("source", pa.string()), ("event_id", pa.string())])
-_SLICE = pa.schema([*_DUPLICATE, ("value", pa.binary())])
+_SLICE = pa.schema([*_POSITION, ("source", pa.string()), ("event_id", pa.string()), ("value", pa.binary())])
 
 Position = tuple[int, int]
 
@@ -35,9 +35,10 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
+    """A duplicate and the event that was taken, whose bytes differ."""
+
     duplicate: Position
     twin: Position
-    same_bytes: bool
 
 
 def settle(connection: Connection, archive_dir: Path, topic: str, partitions: Sequence[int]) -> Settled:
@@ -70,29 +71,48 @@ def settle(connection: Connection, archive_dir: Path, topic: str, partitions: Se
 
 def _settle_partition(connection: Connection, archive_dir: Path, topic: str, partition: int) -> Settled:
     parameters: dict[str, Any] = {"topic": topic, "partition": partition}
-    duplicates = connection.execute(QUERIES["unsettled_duplicates"], parameters).fetchall()
-    if not duplicates:
-        return Settled()
-    files = connection.execute(QUERIES["files_to_read"], {**parameters, "offset_last": duplicates[-1][0]}).fetchall()
-    if not files:
-        return Settled(without_twin=len(duplicates))
-    with duckdb.connect(":memory:", config={"threads": 2, "memory_limit": "2GB"}) as archive:
-        _load(archive, duplicates, [str(archive_dir / path) for (path,) in files])
-        pairs = _compare(connection, archive, parameters)
-        same = [pair.duplicate for pair in pairs if pair.same_bytes]
+    with (
+        tempfile.TemporaryDirectory(prefix="rackmeter-twins-") as folder,
+        duckdb.connect(":memory:", config={"threads": 2, "memory_limit": "2GB", "temp_directory": folder}) as archive,
+    ):
+        duplicate_count, offset_last = _load_duplicates(connection, archive, Path(folder), parameters)
+        files = connection.execute(QUERIES["files_to_read"], {**parameters, "offset_last": offset_last}).fetchall()
+        if not duplicate_count or not files:
+            return Settled(without_twin=duplicate_count)
+        _load_candidates(archive, [str(archive_dir / path) for (path,) in files])
+        pairs = _find_pairs(connection, archive, parameters)
+        same_count, *same_arrays = _row(archive, "same_bytes")
+        same: list[Position] = []
         conflicts: list[_Pair] = []
-        for pair, is_same in _judge(archive, [pair for pair in pairs if not pair.same_bytes]):
+        for pair, is_same in _judge(archive, pairs):
             if is_same:
                 same.append(pair.duplicate)
             else:
                 conflicts.append(pair)
-    _record(connection, parameters, same, conflicts)
-    return Settled(len(same), len(conflicts), len(duplicates) - len(pairs))
+    with connection.transaction():
+        for log_offsets, indexes in (same_arrays, _arrays(same)):
+            positions = {"log_offsets": log_offsets, "indexes": indexes}
+            connection.execute(QUERIES["settle_duplicates"], {**parameters, **positions})
+        if conflicts:
+            _record_conflicts(connection, parameters, conflicts)
+    settled_count = same_count + len(same)
+    return Settled(settled_count, len(conflicts), duplicate_count - settled_count - len(conflicts))
 
 
-def _load(archive: duckdb.DuckDBPyConnection, duplicates: Sequence[tuple[Any, ...]], paths: list[str]) -> None:
-    archive.register("duplicate_rows", _table(duplicates, _DUPLICATE))
-    archive.execute(DUCKDB_QUERIES["open_duplicates"])
+def _load_duplicates(
+    connection: Connection, archive: duckdb.DuckDBPyConnection, folder: Path, parameters: dict[str, Any]
+) -> tuple[int, int | None]:
+    """Copy the open duplicates over; give how many and the last one's offset."""
+    path = folder / "duplicates.csv"
+    with path.open("wb") as file, connection.cursor().copy(QUERIES["unsettled_duplicates"], parameters) as stream:
+        for block in stream:
+            file.write(block)
+    archive.execute(DUCKDB_QUERIES["open_duplicates"], {"path": str(path)})
+    count, offset_last = _row(archive, "extent")
+    return count, offset_last
+
+
+def _load_candidates(archive: duckdb.DuckDBPyConnection, paths: list[str]) -> None:
     quoted = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
     archive.execute(DUCKDB_QUERIES["open_messages"].replace("$paths", f"[{quoted}]"))
     rows = (
@@ -104,18 +124,14 @@ def _load(archive: duckdb.DuckDBPyConnection, duplicates: Sequence[tuple[Any, ..
     archive.execute(DUCKDB_QUERIES["find_candidates"])
 
 
-def _compare(connection: Connection, archive: duckdb.DuckDBPyConnection, parameters: dict[str, Any]) -> list[_Pair]:
-    asked = archive.execute(DUCKDB_QUERIES["other_positions"]).fetchall()
-    not_taken = connection.execute(
-        QUERIES["not_taken"],
-        {**parameters, "log_offsets": [row[0] for row in asked], "indexes": [row[1] for row in asked]},
-    ).fetchall()
-    archive.register("not_taken_rows", _table(not_taken, _POSITION))
+def _find_pairs(connection: Connection, archive: duckdb.DuckDBPyConnection, parameters: dict[str, Any]) -> list[_Pair]:
+    """Pair each duplicate with its twin, and give those whose bytes differ."""
+    log_offsets, indexes = _row(archive, "other_positions")
+    asked = {**parameters, "log_offsets": log_offsets, "indexes": indexes}
+    archive.register("not_taken_rows", _table(connection.execute(QUERIES["not_taken"], asked).fetchall(), _POSITION))
+    archive.execute(DUCKDB_QUERIES["compare"])
     return [
-        _Pair((log_offset, index), (twin_offset, twin_index), same_bytes)
-        for log_offset, index, twin_offset, twin_index, same_bytes in archive.execute(
-            DUCKDB_QUERIES["compare"]
-        ).fetchall()
+        _Pair((row[0], row[1]), (row[2], row[3])) for row in archive.execute(DUCKDB_QUERIES["other_bytes"]).fetchall()
     ]
 
 
@@ -133,23 +149,23 @@ def _event_at(messages: dict[int, bytes], position: Position) -> bytes:
     return next((part.value for part in take_apart(messages[log_offset]) if part.index == index), b"")
 
 
-def _record(
-    connection: Connection, parameters: dict[str, Any], same: Sequence[Position], conflicts: Sequence[_Pair]
-) -> None:
-    with connection.transaction():
-        if same:
-            connection.execute(QUERIES["settle_duplicates"], {**parameters, **_columns(same)})
-        if conflicts:
-            details = [f"differs from the event at offset {pair.twin[0]}, index {pair.twin[1]}" for pair in conflicts]
-            connection.execute(
-                QUERIES["mark_conflicts"],
-                {**parameters, **_columns([pair.duplicate for pair in conflicts]), "details": details},
-            )
+def _record_conflicts(connection: Connection, parameters: dict[str, Any], conflicts: Sequence[_Pair]) -> None:
+    log_offsets, indexes = _arrays([pair.duplicate for pair in conflicts])
+    details = [f"differs from the event at offset {pair.twin[0]}, index {pair.twin[1]}" for pair in conflicts]
+    connection.execute(
+        QUERIES["mark_conflicts"], {**parameters, "log_offsets": log_offsets, "indexes": indexes, "details": details}
+    )
 
 
-def _columns(positions: Iterable[Position]) -> dict[str, list[int]]:
-    listed = list(positions)
-    return {"log_offsets": [position[0] for position in listed], "indexes": [position[1] for position in listed]}
+def _arrays(positions: Sequence[Position]) -> tuple[str, str]:
+    """Give positions as two PostgreSQL arrays."""
+    offsets, indexes = (",".join(str(position[part]) for position in positions) for part in (0, 1))
+    return f"{{{offsets}}}", f"{{{indexes}}}"
+
+
+def _row(archive: duckdb.DuckDBPyConnection, name: str) -> tuple[Any, ...]:
+    row: tuple[Any, ...] | None = archive.execute(DUCKDB_QUERIES[name]).fetchone()
+    return row or ()
 
 
 def _table(rows: Sequence[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:

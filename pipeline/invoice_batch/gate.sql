@@ -39,18 +39,9 @@ wanted AS (
 speaker AS (
     SELECT DISTINCT w.subject, w.event_type, s.source
     FROM wanted w JOIN source_subject s USING (subject, event_type)
-),
-heard AS (
-    SELECT e.source,
-        bool_or(NOT e.counted + e.quarantined + e.parked
-            @> int8range(1, coalesce(c.number + 1, upper(e.counted + e.quarantined + e.parked), 1))) AS holed,
-        max(c.complete_until) AS complete_until
-    FROM identity_epoch e LEFT JOIN source_completeness c USING (source, epoch)
-    WHERE e.source IN (SELECT source FROM speaker)
-    GROUP BY e.source
 )
-SELECT w.subject, w.meter, w.until, speaker.source, heard.complete_until, coalesce(heard.holed, false) AS holed
-FROM wanted w LEFT JOIN speaker USING (subject, event_type) LEFT JOIN heard USING (source)
+SELECT w.subject, w.meter, w.until, speaker.source, heard.complete_until, coalesce(NOT heard.has_no_hole, false) AS holed
+FROM wanted w LEFT JOIN speaker USING (subject, event_type) LEFT JOIN source_complete heard USING (source)
 ORDER BY w.subject, w.meter, speaker.source;
 
 -- name: open_decisions

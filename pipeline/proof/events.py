@@ -112,9 +112,10 @@ def read_events(
     ignored_types: frozenset[str],
     partition_count: int,
     findings: Findings,
+    fields: Sequence[str] | None = None,
 ) -> None:
-    """Fill the table `verdict` from archive files, up to the offsets."""
-    fields = fields_of(spans)
+    """Fill the table `verdict` from archive files, up to the offsets; `fields`: other ones than the meters read."""
+    fields = fields_of(spans) if fields is None else fields
     workspace.load("cut_offset", {"partition": pa.int32(), "offset_next": pa.int64()}, sorted(offsets.items()))
     workspace.run(QUERIES["create_event"])
     if files:

@@ -33,7 +33,7 @@ def check_files(
         readable = list(pool.map(lambda file: _check_file(archive_dir, file), files))
     problems = [problem for problem in readable if problem is not None]
     findings.add_listed(STEP, [(problem, None) for problem in problems])
-    findings.compared["archive_files"] += len(files)
+    findings.compared["archive_files"] = max(findings.compared["archive_files"], len(files))
     for partition, wanted in sorted(offsets.items()):
         _check_ranges(partition, wanted, [file for file in files if file.partition == partition], findings)
     return not problems

@@ -1,6 +1,8 @@
 """The proof agrees with the pipeline to the last digit, and names what was tampered with."""
 
 import contextlib
+import hashlib
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -13,7 +15,10 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from pipeline.catalogue.model import Assignment
+from pipeline.catalogue.servers import assign
 from pipeline.domain.errors import ConfigurationFault
+from pipeline.domain.identity import home_partition
 from pipeline.proof.report import Report
 from pipeline.proof.verify import select_invoices, verify_invoices
 from pipeline.runtime.postgres import Connection
@@ -64,7 +69,7 @@ def tamper(world: World, *statements: str) -> None:
     with world.admin() as admin:
         admin.execute("SET session_replication_role = replica")
         for statement in statements:
-            assert admin.execute(statement.encode()).rowcount > 0, statement  # type: ignore[union-attr]
+            assert admin.execute(statement.encode()).rowcount > 0, statement
 
 
 def test_everything_is_proven(world: World) -> None:
@@ -117,8 +122,6 @@ def test_tampered_archive(world: World, change: Callable[[pa.Table], pa.Table]) 
 )
 def test_tampered_archive_and_manifest(world: World, change: Callable[[pa.Table], pa.Table]) -> None:
     """Whoever mends the manifest too is given away by the digest sealed into each invoice, and by the quantities."""
-    import hashlib
-
     name = rewrite(world, change)
     (path,) = world.archive_dir.rglob(name)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -264,17 +267,13 @@ def test_a_servers_bucket_concerns_its_customer_only(world: World) -> None:
 
 def late(world: World, connection: Connection) -> None:
     """A late sample of July arrives after July was issued, and usage of August."""
-    said = proof_world.event(
-        "vm-1", 100_000, proof_world.START.replace(month=7, day=9), cpu=3, mem=5, sent=7, requests=9
-    )
-    more = proof_world.event(
-        "vm-1", 100_001, proof_world.START.replace(month=8, day=9), cpu=3, mem=5, sent=7, requests=9
-    )
-    home = proof_world.home_partition(proof_world.source_of("vm-1"), proof_world.PARTITIONS)
-    for number, one in enumerate((said, more)):
-        value = proof_world.json.dumps({**one, "id": f"00000000000000aa-{number + 1:012d}"}).encode()
-        key = proof_world.source_of("vm-1").encode()
-        world.log.append(home, value, key=key, at_ms=proof_world.LOG_TIME_MS)
+    source = proof_world.source_of("vm-1")
+    home = home_partition(source, proof_world.PARTITIONS)
+    for number, month in enumerate((7, 8), start=1):
+        at = proof_world.START.replace(month=month, day=9)
+        said = proof_world.event("vm-1", number, at, cpu=3, mem=5, sent=7, requests=9)
+        value = json.dumps({**said, "id": f"00000000000000aa-{number:012d}"}).encode()
+        world.log.append(home, value, key=source.encode(), at_ms=proof_world.LOG_TIME_MS)
     proof_world.read(world, connection)
 
 
@@ -284,11 +283,7 @@ def test_an_issued_invoice_stays_proven(world: World) -> None:
     try:
         with world.connect() as connection:
             late(world, connection)
-            proof_world.assign(
-                connection,
-                [proof_world.Assignment(0, "vm-2", "acme-main", proof_world.START, None)],
-                "test",
-            )
+            assign(connection, [Assignment(0, "vm-2", "acme-main", proof_world.START, None)], "test")
             proof_world.book(connection)
         report = prove(world)
         assert report.differences == ()

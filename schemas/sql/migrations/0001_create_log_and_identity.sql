@@ -78,16 +78,14 @@ CREATE TABLE source_completeness (
     PRIMARY KEY (source, epoch)
 );
 
--- Up to when each source is known to be complete: what it last said, if no number of any of its epochs is missing.
+-- Up to when each source is known to be complete: what it last said, if no number before that is missing. An epoch that
+-- never said so must have no hole at all.
 CREATE VIEW source_complete AS
 SELECT e.source,
        max(c.complete_until) AS complete_until,   -- null: it never said
-       bool_and(
-           coalesce(upper(e.counted + e.quarantined + e.parked + e.dropped), 1) = 1
-           OR int8multirange(int8range(1, upper(e.counted + e.quarantined + e.parked + e.dropped)))
-              <@ (e.counted + e.quarantined + e.parked + e.dropped)
-       ) AS has_no_hole
+       bool_and(known.numbers @> int8range(1, greatest(coalesce(c.number + 1, upper(known.numbers)), 1))) AS has_no_hole
 FROM identity_epoch e
+CROSS JOIN LATERAL (SELECT e.counted + e.quarantined + e.parked + e.dropped AS numbers) AS known
 LEFT JOIN source_completeness c USING (source, epoch)
 GROUP BY e.source;
 

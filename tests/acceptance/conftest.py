@@ -1,0 +1,73 @@
+"""What acceptance tests share: a small trace, a broker of our own, and one run that was closed without any trouble."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pipeline.ingest.replay import ReplayReport
+from pipeline.local.broker import Broker
+from tests.support.databases import copied_database
+from tests.support.fresh_logs import make_fresh_logs
+from tests.support.installation import Installation, Tally
+from tests.support.small_trace import write_small_trace
+
+MakeInstallation = Callable[..., Installation]
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedRun:
+    """A run that nothing disturbed; its stages have stopped, its database is `database_name`."""
+
+    installation: Installation
+    database_name: str
+    sent: ReplayReport
+    tally: Tally
+    documents: dict[str, bytes]
+
+
+@pytest.fixture(scope="session")
+def small_trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three days of ten servers, as CSV."""
+    return write_small_trace(tmp_path_factory.mktemp("trace") / "small.csv")
+
+
+@pytest.fixture(scope="session")
+def own_broker(broker: Broker) -> str:
+    """The address of the session's own broker: here topics are deleted, so never one that was given to us."""
+    return broker.bootstrap_servers
+
+
+@pytest.fixture
+def make_installation(own_broker: str, database_url: str, small_trace: Path, tmp_path: Path) -> MakeInstallation:
+    """Make an installation with an empty database and empty logs: `make_installation(**settings)`."""
+
+    def make(partitions: int = 4, **settings: object) -> Installation:
+        make_fresh_logs(own_broker, partitions)
+        return Installation.make(tmp_path, own_broker, database_url, small_trace, **settings)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def closed_run(
+    own_broker: str,
+    server_url: str,
+    migrated_template: str,
+    small_trace: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[ClosedRun]:
+    """The trace with duplicates, late and bad events, replayed and closed with everything as it is by default."""
+    with contextlib.ExitStack() as stack:
+        name, url = stack.enter_context(copied_database(server_url, migrated_template))
+        make_fresh_logs(own_broker)
+        folder = tmp_path_factory.mktemp("closed-run")
+        installation = Installation.make(folder, own_broker, url, small_trace)
+        with installation.running():
+            sent = installation.replay()
+            installation.wait_until_read()
+            run = installation.close()
+        assert run.exit_code == 0, run.results
+        yield ClosedRun(installation, name, sent, installation.tally(), installation.documents())

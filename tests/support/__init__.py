@@ -1,0 +1,1 @@
+"""What several acceptance tests are built from."""

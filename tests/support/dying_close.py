@@ -1,0 +1,41 @@
+"""Run as a program: closes the small trace's month and dies by SIGKILL right after a step was committed."""
+
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+from pipeline import bootstrap
+from pipeline.invoice_batch import worker
+from pipeline.invoice_batch.model import CloseRequest, Ports, Step
+from pipeline.runtime.postgres import Connection
+from pipeline.runtime.settings import Settings
+from tests.support.small_trace import ISSUED_ON, MONTH
+
+
+def main(step: Step, count: int) -> None:
+    """Die at the step's n-th time."""
+    left = {"count": count}
+
+    def listen(committed: Step, name: str) -> None:
+        left["count"] -= committed is step
+        if not left["count"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    class Listened(worker.Worker):
+        """The close as it is, heard by us."""
+
+        def __init__(
+            self, connection: Connection, ports: Ports, documents_dir: Path, **options: Mapping[str, object]
+        ) -> None:
+            super().__init__(connection, ports, documents_dir, **options, listener=listen)  # type: ignore[arg-type]
+
+    worker.Worker = Listened  # type: ignore[misc]
+    request = CloseRequest(MONTH, datetime.now(UTC), issued_on=date.fromisoformat(ISSUED_ON))
+    bootstrap.close_periods(Settings.from_environment(), request)
+
+
+if __name__ == "__main__":
+    main(Step(sys.argv[1]), int(sys.argv[2]))
