@@ -70,7 +70,7 @@ fix: $(INSTALLED) ## Format, and mend what ruff can mend
 
 .PHONY: bench
 bench: $(INSTALLED) ## Kafka to committed buckets, sums checked, beside the raw consume of the same run
-	@$(BIN)/python -m bench.pipeline $(BENCH)
+	@$(BIN)/python -m bench pipeline $(BENCH)
 
 .PHONY: golden
 golden: $(INSTALLED) ## Write tests/golden anew from what the documents look like now; review the difference
@@ -80,7 +80,7 @@ golden: $(INSTALLED) ## Write tests/golden anew from what the documents look lik
 nightly: $(INSTALLED) ## What is too slow for every change: all tests on both brokers, then the full benchmark
 	@RACKMETER_BROKER=apache $(BIN)/python -m pytest
 	@RACKMETER_BROKER=embedded $(BIN)/python -m pytest
-	@$(BIN)/python -m bench.pipeline
+	@$(BIN)/python -m bench pipeline
 
 .PHONY: lock
 lock: ## Resolve requirements.lock anew from pyproject.toml (needs uv)

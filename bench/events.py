@@ -127,7 +127,7 @@ def generate(load: Load, truth: Truth) -> Iterator[Generated]:
         load: How much.
         truth: Is filled in as events are taken.
     """
-    random = Random(load.seed)  # noqa: S311  # made-up load, no secret
+    random = Random(load.seed)
     getrandbits = random.getrandbits
     servers = [_Server(index, load.seed, getrandbits(32)) for index in range(load.servers)]
     held: list[tuple[int, int, Generated]] = []

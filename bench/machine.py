@@ -37,8 +37,8 @@ class Machine(msgspec.Struct, frozen=True):
     def lines(self) -> list[str]:
         """Give the facts as sentences for people."""
         return [
-            f"{self.cores} cores, {self.processor}, {self.memory_gib:.0f} GiB, Linux {self.kernel}, "
-            f"load {self.load_average:.1f} before",
+            f"{self.cores} cores, {self.processor}, {self.memory_gib:.0f} GiB, Linux {self.kernel}",
+            f"load average before: {self.load_average:.1f}",
             f"{self.filesystem}, fsync of 8 KiB {self.fsync_milliseconds:.2f} ms",
             f"Python {self.python}, librdkafka {self.librdkafka}, psycopg {self.psycopg}, msgspec {self.msgspec}",
         ]

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -306,7 +306,8 @@ def _write_active(connection: Connection, folded: Folded, book: MeterBook) -> li
         QUERIES["set_active"],
         {"series": [series[key] for key, _ in slots], "slots": [from_us(slot) for _, slot in slots]},
     )
-    return _spans(folded.active, book)
+    # An hour belongs to who held its start, which lies up to an hour before the slot that made it active.
+    return [(subject, meter, at - timedelta(hours=1), to) for subject, meter, at, to in _spans(folded.active, book)]
 
 
 def _spans(touched: Iterable[tuple[SeriesKey, int]], book: MeterBook) -> list[Dirty]:

@@ -164,8 +164,9 @@ def _arrays(positions: Sequence[Position]) -> tuple[str, str]:
 
 
 def _row(archive: duckdb.DuckDBPyConnection, name: str) -> tuple[Any, ...]:
-    row: tuple[Any, ...] | None = archive.execute(DUCKDB_QUERIES[name]).fetchone()
-    return row or ()
+    # Fetched to the end: DuckDB keeps a connection busy with what is not.
+    (row,) = archive.execute(DUCKDB_QUERIES[name]).fetchall()
+    return tuple(row)
 
 
 def _table(rows: Sequence[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:

@@ -32,8 +32,8 @@ SELECT event.* FROM event SEMI JOIN duplicate USING (source, event_id)
 
 -- name: other_positions
 -- Candidates that are no open duplicate themselves, as two PostgreSQL arrays: text is much faster than rows.
-SELECT coalesce('{' || string_agg(log_offset, ',') || '}', '{}'),
-    coalesce('{' || string_agg(index_in_message, ',') || '}', '{}')
+SELECT coalesce('{' || string_agg(log_offset, ',' ORDER BY log_offset, index_in_message) || '}', '{}'),
+    coalesce('{' || string_agg(index_in_message, ',' ORDER BY log_offset, index_in_message) || '}', '{}')
 FROM (SELECT log_offset, index_in_message FROM candidate ANTI JOIN duplicate USING (log_offset, index_in_message))
 
 -- name: compare
@@ -55,8 +55,8 @@ JOIN (
 
 -- name: same_bytes
 -- How many, and where, as two PostgreSQL arrays.
-SELECT count(*), coalesce('{' || string_agg(log_offset, ',') || '}', '{}'),
-    coalesce('{' || string_agg(index_in_message, ',') || '}', '{}')
+SELECT count(*), coalesce('{' || string_agg(log_offset, ',' ORDER BY log_offset, index_in_message) || '}', '{}'),
+    coalesce('{' || string_agg(index_in_message, ',' ORDER BY log_offset, index_in_message) || '}', '{}')
 FROM pair WHERE same_bytes
 
 -- name: other_bytes

@@ -139,7 +139,7 @@ class ApacheKafka:
         """Give the data folder a cluster id; one that has it is left alone."""
         if (self._folder / "data" / "meta.properties").is_file():
             return
-        cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+        cluster_id = new_cluster_id()
         command = [
             *self._java(jars),
             "kafka.tools.StorageTool",
@@ -191,3 +191,11 @@ def answers(bootstrap_servers: str, port: int) -> bool:
         return bool(admin.list_topics(timeout=5).brokers)
     except KafkaException:
         return False
+
+
+def new_cluster_id() -> str:
+    """Make a cluster id as Kafka does; one that begins with a dash is an option to its tools, and they refuse it."""
+    while True:
+        cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+        if not cluster_id.startswith("-"):
+            return cluster_id

@@ -3,74 +3,19 @@
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
 
 from pipeline.proof import facts, prices, seals
+from pipeline.proof.books import Books, Entry, shown
 from pipeline.proof.charges import Cost, ItemKey, Recomputed
 from pipeline.proof.facts import Catalogue, Invoice, Line, LogFacts, to_us
+from pipeline.proof.issued import check_issued
 from pipeline.proof.ownership import month_around
 from pipeline.proof.report import Findings
 from pipeline.runtime.postgres import Connection
 
 STEP = "invoices"
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """An entry a line took."""
-
-    invoice_id: str
-    line_number: int
-    ledger_entry_id: int
-    ledger_transaction_id: int
-    amount: Decimal
-    currency: str
-    account_id: str
-    period_start: Any
-    kind: str
-    owner_account_id: str | None
-    subscription_id: str | None
-    item: str | None
-    subject: str | None
-    item_period_start: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Books:
-    """What the books say about some invoices and their accounts."""
-
-    entries: Mapping[str, Sequence[Entry]]
-    transactions: Mapping[int, Sequence[tuple[Any, ...]]]
-    by_key: Mapping[str, int]
-    taken_before: Sequence[tuple[Any, ...]]
-    booked: Sequence[tuple[Any, ...]]
-
-
-def read_books(connection: Connection, invoices: Sequence[Invoice]) -> Books:
-    """Read entries, transactions and booked charges of invoices."""
-    ids = [invoice.invoice_id for invoice in invoices]
-    accounts = sorted({invoice.account_id for invoice in invoices})
-    entries: dict[str, list[Entry]] = defaultdict(list)
-    for row in facts.rows(connection, "entries", {"invoice_ids": ids}):
-        entries[row[0]].append(Entry(*row))
-    transaction_ids = sorted({entry.ledger_transaction_id for listed in entries.values() for entry in listed})
-    transactions: dict[int, list[tuple[Any, ...]]] = defaultdict(list)
-    by_key: dict[str, int] = {}
-    keys = [f"invoice:{invoice_id}" for invoice_id in ids]
-    for row in facts.rows(connection, "transactions", {"transaction_ids": transaction_ids, "keys": keys}):
-        transactions[row[0]].append(row)
-        by_key[row[1]] = row[0]
-    about = {"account_ids": accounts}
-    return Books(
-        entries,
-        transactions,
-        by_key,
-        facts.rows(connection, "taken_before", about),
-        facts.rows(connection, "booked", about),
-    )
 
 
 def check_seals(invoice: Invoice, known: Catalogue, log: LogFacts, findings: Findings) -> None:
@@ -118,7 +63,7 @@ def check_invoice(
     _check_entries(invoice, lines, books, findings)
     _check_booked(invoice, recomputed, books, findings)
     if invoice.state == "issued":
-        _check_issued(invoice, lines, books, findings)
+        check_issued(invoice, lines, books, findings)
     findings.compared["invoices"] += 1
 
 
@@ -165,9 +110,9 @@ def _check_line(invoice: Invoice, line: Line, cost: Cost, books: Books, findings
     quantity = cost.quantities.get(line.product, Fraction(0))
     exact = Fraction(cost.amounts.get(line.product, Decimal(0))) - before
     if Fraction(line.quantity) != quantity:
-        findings.add(STEP, f"{name}: quantity {line.quantity:f} recomputed {_shown(quantity)}")
+        findings.add(STEP, f"{name}: quantity {line.quantity:f} recomputed {shown(quantity)}")
     if Fraction(line.amount_exact) != exact:
-        findings.add(STEP, f"{name}: amount {line.amount_exact:f} {invoice.currency} recomputed {_shown(exact)}")
+        findings.add(STEP, f"{name}: amount {line.amount_exact:f} {invoice.currency} recomputed {shown(exact)}")
     minor = prices.minor_units(line.amount_exact, invoice.currency)
     if line.amount_minor != minor:
         findings.add(STEP, f"{name}: {line.amount_minor} minor units, rounded again {minor}")
@@ -188,7 +133,7 @@ def _check_entries(invoice: Invoice, lines: Sequence[Line], books: Books, findin
         if sum_taken != Fraction(line.amount_exact):
             findings.add(
                 STEP,
-                f"line {line.line_number} of {name}: its postings sum to {_shown(sum_taken)},"
+                f"line {line.line_number} of {name}: its postings sum to {shown(sum_taken)},"
                 f" the line says {line.amount_exact:f}",
             )
         for entry in taken:
@@ -210,12 +155,12 @@ def _check_entries(invoice: Invoice, lines: Sequence[Line], books: Books, findin
                 revenue[product] -= Fraction(amount)
         for currency, rest in balance.items():
             if rest:
-                findings.add("ledger", f"transaction {transaction_id} is out of balance by {_shown(rest)} {currency}")
+                findings.add("ledger", f"transaction {transaction_id} is out of balance by {shown(rest)} {currency}")
     for product in sorted(revenue.keys() | {line.product for line in lines}):
         exact = sum((Fraction(line.amount_exact) for line in lines if line.product == product), Fraction(0))
         if revenue[product] != exact:
             findings.add(
-                STEP, f"{name}: revenue of {product} is posted {_shown(revenue[product])}, lines say {_shown(exact)}"
+                STEP, f"{name}: revenue of {product} is posted {shown(revenue[product])}, lines say {shown(exact)}"
             )
 
 
@@ -249,60 +194,8 @@ def _check_booked(invoice: Invoice, recomputed: Recomputed, books: Books, findin
             findings.add(STEP, f"booked charge of {_item(key)}: {_amounts(said)}, recomputed {_amounts(wanted)}")
         elif Fraction(quantity) != cost.quantity:
             findings.add(
-                STEP, f"booked charge of {_item(key)}: quantity {quantity:f}, recomputed {_shown(cost.quantity)}"
+                STEP, f"booked charge of {_item(key)}: quantity {quantity:f}, recomputed {shown(cost.quantity)}"
             )
-
-
-def _check_issued(invoice: Invoice, lines: Sequence[Line], books: Books, findings: Findings) -> None:
-    name = f"invoice {invoice.invoice_id}"
-    document = invoice.document or {}
-    digest = seals.document_digest(document)
-    if digest != invoice.document_digest:
-        findings.add(STEP, f"{name}: its document was changed; digest {digest}, issued {invoice.document_digest}")
-    said = [_documented(line) for line in document.get("lines", [])]
-    if said != [_expected(line, invoice.currency) for line in lines]:
-        findings.add(STEP, f"{name}: the lines of its document are not its lines")
-    total = Fraction(invoice.total_minor, _units(invoice.currency))
-    if Fraction(document.get("total", "0")) != total or document.get("number") != invoice.number:
-        findings.add(STEP, f"{name}: the total or number of its document is not the invoice's")
-    _check_receivable(invoice, lines, books, total, findings)
-
-
-def _documented(line: Mapping[str, Any]) -> tuple[Any, ...]:
-    names = tuple(line.get(name) for name in ("line", "subscription", "item", "product", "subject"))
-    return (*names, *(Fraction(line.get(name, "0")) for name in ("quantity", "amount_exact", "amount")))
-
-
-def _expected(line: Line, currency: str) -> tuple[Any, ...]:
-    names = (line.line_number, line.subscription_id, line.item, line.product, line.subject)
-    amount = Fraction(line.amount_minor, _units(currency))
-    return (*names, Fraction(line.quantity), Fraction(line.amount_exact), amount)
-
-
-def _check_receivable(
-    invoice: Invoice, lines: Sequence[Line], books: Books, total: Fraction, findings: Findings
-) -> None:
-    posted: dict[str, Fraction] = defaultdict(Fraction)
-    for _, _, kind, account_id, _, currency, amount in books.transactions.get(
-        books.by_key.get(f"invoice:{invoice.invoice_id}", -1), ()
-    ):
-        is_ours = account_id in (None, invoice.account_id) and currency == invoice.currency
-        posted[kind if is_ours else "foreign"] += Fraction(amount)
-    exact = sum((Fraction(line.amount_exact) for line in lines), Fraction(0))
-    wanted = {"receivable": total, "unbilled": -exact, "rounding": exact - total}
-    for kind in sorted(posted.keys() | wanted.keys()):
-        if posted.get(kind, Fraction(0)) != wanted.get(kind, Fraction(0)):
-            findings.add(
-                "ledger",
-                f"invoice {invoice.invoice_id}: {kind} is posted {_shown(posted.get(kind, Fraction(0)))},"
-                f" should be {_shown(wanted.get(kind, Fraction(0)))}",
-            )
-
-
-def _units(currency: str) -> int:
-    if currency not in prices.MINOR_DIGITS:
-        prices.minor_units(Decimal(0), currency)
-    return int(10 ** prices.MINOR_DIGITS[currency])
 
 
 def _item(key: ItemKey) -> str:
@@ -311,12 +204,4 @@ def _item(key: ItemKey) -> str:
 
 
 def _amounts(amounts: Mapping[str, Fraction]) -> str:
-    return ", ".join(f"{product} {_shown(amount)}" for product, amount in sorted(amounts.items())) or "nothing"
-
-
-def _shown(value: Fraction) -> str:
-    scale = 10**24
-    if scale % value.denominator:
-        return str(value)
-    text = f"{Decimal(f'{value.numerator * (scale // value.denominator)}E-24'):f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    return ", ".join(f"{product} {shown(amount)}" for product, amount in sorted(amounts.items())) or "nothing"

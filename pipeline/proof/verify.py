@@ -6,12 +6,13 @@ from pathlib import Path
 
 from pipeline.domain.errors import ConfigurationFault
 from pipeline.proof import facts
+from pipeline.proof.books import Books, read_books
 from pipeline.proof.charges import Window, recompute, window_of
 from pipeline.proof.decisions import check_decisions, check_tallies, read_decisions
 from pipeline.proof.events import meter_spans, read_events
 from pipeline.proof.evidence import check_files, files_below
 from pipeline.proof.facts import Catalogue, Invoice, Line, LogFacts
-from pipeline.proof.invoices import Books, check_invoice, check_numbers, check_seals, read_books
+from pipeline.proof.invoices import check_invoice, check_numbers, check_seals
 from pipeline.proof.report import Difference, Findings, InvoiceProof, Report
 from pipeline.proof.usage import check_buckets, compute_usage
 from pipeline.proof.workspace import Workspace, open_workspace

@@ -98,7 +98,7 @@ def check_same(installation: Installation, expected: dict[str, bytes]) -> None:
 def test_undisturbed(closed_run: ClosedRun) -> None:
     """Ten customers get ten invoices, numbered without a gap, each as HTML and JSON."""
     numbers = sorted(name.rpartition("/")[2] for name in closed_run.documents if name.endswith(".json"))
-    assert numbers == [f"RM-2013-{number:05d}.json" for number in range(1, 11)]
+    assert numbers == [f"RM-2013-{number:04d}.json" for number in range(1, 11)]
     assert {name.replace(".json", ".html") for name in closed_run.documents if name.endswith(".json")} <= set(
         closed_run.documents
     )
