@@ -1,8 +1,9 @@
 """Whether a database holds the generator's truth, in whole numbers; every difference as a sentence."""
 
 from collections.abc import Iterable, Mapping
+from typing import get_args
 
-from bench.events import Quantities, Truth, Workload
+from bench.events import Outcome, Quantities, Truth, Workload
 from pipeline.runtime.postgres import Connection
 from pipeline.runtime.sql import load_queries
 
@@ -41,7 +42,8 @@ def differences(connection: Connection, truth: Truth, workload: Workload, messag
 
 def tally_differences(tally: Mapping[str, int], truth: Truth, messages: int) -> list[str]:
     """Compare how many messages and events were seen, and what was decided about them."""
-    wanted = dict.fromkeys(_TALLY, 0) | {"messages": messages, "received": truth.event_count, **truth.outcomes}
+    wanted = {name: 0 for name in _TALLY} | {outcome: truth.outcomes[outcome] for outcome in get_args(Outcome)}
+    wanted |= {"messages": messages, "received": truth.event_count}
     return [
         f"{name}: {tally.get(name, 0)} in the database, {count} in truth"
         for name, count in wanted.items()
@@ -52,7 +54,7 @@ def tally_differences(tally: Mapping[str, int], truth: Truth, messages: int) -> 
 def quantity_differences(what: str, rows: Iterable[tuple[str, str, str]], wanted: Quantities) -> list[str]:
     """Compare (meter, server, quantity in 10^-15 as text) with the truth, both ways."""
     found = {(meter, subject): quantity for meter, subject, quantity in rows}
-    # A server whose samples all have the value zero, or none, may have no slots.
+    # A server without a good sample has no slots.
     wrong = [
         f"{what} of {meter}, {subject}: {found.get((meter, subject), '0')} in the database, {quantity} in truth"
         for (meter, subject), quantity in sorted(wanted.items())

@@ -1,8 +1,9 @@
-"""Run as a program: closes the small trace's month and dies by SIGKILL right after a step was committed."""
+"""Run as a program: closes the small trace's month and dies by SIGKILL when a step was committed."""
 
 import os
 import signal
 import sys
+import threading
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -15,14 +16,17 @@ from pipeline.runtime.settings import Settings
 from tests.support.small_trace import ISSUED_ON, MONTH
 
 
-def main(step: Step, count: int) -> None:
-    """Die at the step's n-th time."""
+def main(step: Step, count: int, delay_seconds: float) -> None:
+    """Die so many seconds after the step's n-th time."""
     left = {"count": count}
+
+    def die() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
 
     def listen(committed: Step, name: str) -> None:
         left["count"] -= committed is step
-        if not left["count"]:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if committed is step and left["count"] == 0:
+            threading.Timer(delay_seconds, die).start() if delay_seconds else die()
 
     class Listened(worker.Worker):
         """The close as it is, heard by us."""
@@ -38,4 +42,4 @@ def main(step: Step, count: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Step(sys.argv[1]), int(sys.argv[2]))
+    main(Step(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))

@@ -128,7 +128,7 @@ class Disk:
 STEPS = ["emit"] * 8 + ["deliver", "flush", "close", "kill", "kill", "crash_store", "crash_stored", "down", "up", "up"]
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(st.sampled_from(STEPS), min_size=40, max_size=80))
 def test_no_number_is_used_twice_whatever_crashes(tmp_path_factory: pytest.TempPathFactory, actions: list[str]) -> None:
     """A crash between any two steps never lets a number be used again, and every hole ends up declared."""
