@@ -42,7 +42,7 @@ def differences(connection: Connection, truth: Truth, workload: Workload, messag
 
 def tally_differences(tally: Mapping[str, int], truth: Truth, messages: int) -> list[str]:
     """Compare how many messages and events were seen, and what was decided about them."""
-    wanted = {name: 0 for name in _TALLY} | {outcome: truth.outcomes[outcome] for outcome in get_args(Outcome)}
+    wanted = dict.fromkeys(_TALLY, 0) | {outcome: truth.outcomes[outcome] for outcome in get_args(Outcome)}
     wanted |= {"messages": messages, "received": truth.event_count}
     return [
         f"{name}: {tally.get(name, 0)} in the database, {count} in truth"

@@ -32,8 +32,8 @@ POLL_MESSAGES = 10_000
 POLL_SECONDS = 0.1
 #: Without a message for so long, something stands still.
 STUCK_SECONDS = 60.0
-#: A raw consumer reads a short topic again until it has read this many; less is over before it has speed.
-RAW_MESSAGES_MIN = 400_000
+#: A raw consumer reads a short topic again until it has read this much; less is over before it has speed.
+RAW_BYTES_MIN = 30_000_000
 
 #: What the raw consumer needs on both brokers; everything else is librdkafka's default.
 _RAW_CONFIG = {
@@ -50,15 +50,15 @@ class Request(msgspec.Struct, frozen=True):
     What to measure.
 
     kind: `raw_default` and `raw_tuned` take the values and drop them; `aggregate` is the real worker.
-    messages, bytes: In the topic.
+    message_count, byte_count: What lies in the topic.
     server_pids: Of broker and database.
     profile: A file to write cProfile's statistics to; the figures are of no use then.
     """
 
     kind: Literal["raw_default", "raw_tuned", "aggregate"]
     bootstrap_servers: str
-    messages: int
-    bytes: int
+    message_count: int
+    byte_count: int
     server_pids: dict[str, int]
     profile: str | None = None
 
@@ -140,7 +140,7 @@ def _memory(request: Request) -> dict[str, float]:
 
 
 def _read_raw(request: Request) -> Reading:
-    passes = -(-RAW_MESSAGES_MIN // request.messages)
+    passes = -(-RAW_BYTES_MIN // request.byte_count)
     seconds, cpu = 0.0, dict.fromkeys(("python", *request.server_pids), 0.0)
     for _ in range(passes):
         took, used = _read_raw_once(request)
@@ -156,22 +156,22 @@ def _read_raw_once(request: Request) -> tuple[float, dict[str, float]]:
         partitions = consumer.list_topics(EVENTS_TOPIC, timeout=15).topics[EVENTS_TOPIC].partitions
         consumer.assign([TopicPartition(EVENTS_TOPIC, number, 0) for number in partitions])
         clock = _Clock(request.server_pids)
-        left, size, deadline = request.messages, 0, time.monotonic() + STUCK_SECONDS
+        left, size, deadline = request.message_count, 0, time.monotonic() + STUCK_SECONDS
         while left:
             # No more than there is, so that the last poll does not wait for what never comes.
             messages = consumer.consume(min(left, POLL_MESSAGES), POLL_SECONDS)
             size += sum(map(len, filter(None, map(Message.value, messages))))
             if messages:
                 left, deadline = left - len(messages), time.monotonic() + STUCK_SECONDS
-            elif left == request.messages:
+            elif left == request.message_count:
                 clock.start()
             if time.monotonic() > deadline:
-                raise TransientFault(f"{left} of {request.messages} messages did not come")
+                raise TransientFault(f"{left} of {request.message_count} messages did not come")
         measured = clock.stop()
     finally:
         consumer.close()
-    if size != request.bytes:
-        raise TransientFault(f"{size} bytes were read and {request.bytes} were sent")
+    if size != request.byte_count:
+        raise TransientFault(f"{size} bytes were read and {request.byte_count} were sent")
     return measured
 
 
@@ -184,14 +184,14 @@ def _aggregate(request: Request) -> Reading:
             raise TypeError("the aggregate stage is another class than this benchmark knows")
         clock = _Clock(request.server_pids)
         _AtAssignment(clock)
-        left, deadline = request.messages, time.monotonic() + STUCK_SECONDS
+        left, deadline = request.message_count, time.monotonic() + STUCK_SECONDS
         with profile:
             while left:
                 gathered = worker.step()
                 if gathered:
                     left, deadline = left - gathered, time.monotonic() + STUCK_SECONDS
                 if time.monotonic() > deadline:
-                    raise TransientFault(f"{left} of {request.messages} messages did not come")
+                    raise TransientFault(f"{left} of {request.message_count} messages did not come")
             worker.flush()
         seconds, cpu = clock.stop()
         memory = _memory(request)

@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -26,7 +27,7 @@ from bench import machine
 from bench.check import differences
 from bench.events import SAMPLES_PER_SERVER_MAX, WORKLOADS, Load, Truth, Workload, generate, source_of
 from bench.measure import Reading, Request, measure
-from bench.report import PipelineReport, table
+from bench.report import RAW_KINDS, PipelineReport, figures, table
 from pipeline.bootstrap import EVENTS_TOPIC
 from pipeline.catalogue.apply import apply
 from pipeline.catalogue.document import read_catalogue
@@ -43,9 +44,7 @@ QUERIES = load_queries("bench")
 PARTITIONS = 4
 RUNS_MIN = 3
 FLUSH_TIMEOUT_SECONDS = 300.0
-QUICK_EVENTS, QUICK_SERVERS = 40_000, 500
-
-RAW_KINDS = ("raw_default", "raw_tuned")
+QUICK_EVENTS, QUICK_SERVERS = 20_000, 500
 
 
 class WrongResult(Exception):
@@ -68,8 +67,8 @@ class Options:
 class Topic:
     """What lies in the topic."""
 
-    messages: int
-    bytes: int
+    message_count: int
+    byte_count: int
     truth: Truth
 
 
@@ -81,6 +80,9 @@ def main(arguments: Sequence[str]) -> int:
     except (PipelineError, WrongResult) as error:
         print(f"no figure: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("no figure: stopped", file=sys.stderr)
+        return 130
     print(msgspec.json.format(msgspec.json.encode(report)).decode() if parsed.format == "json" else table(report))
     return 0
 
@@ -93,6 +95,8 @@ def run(options: Options) -> PipelineReport:
         WrongResult: A run stored something else than the truth.
         PipelineError: A part is missing or stopped.
     """
+    # Everything is cleaned up when we are asked to end, as at Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     root = checkout_dir() / ".rackmeter"
     root.mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="bench-", dir=root))
@@ -107,17 +111,17 @@ def run(options: Options) -> PipelineReport:
             readings = bench.measure_all()
             if options.profile is not None:
                 bench.write_profiles(options.profile)
-            return PipelineReport.of(
+            return PipelineReport(
                 machine=facts,
                 broker=services.broker_name,
                 database=bench.database_version(),
-                servers=options.load.servers,
-                events=topic.truth.event_count,
-                messages=topic.messages,
-                bytes=topic.bytes,
+                server_count=options.load.servers,
+                event_count=topic.truth.event_count,
+                message_count=topic.message_count,
+                byte_count=topic.byte_count,
                 outcomes={str(outcome): count for outcome, count in sorted(topic.truth.outcomes.items())},
-                readings=readings,
                 buckets=bench.bucket_counts,
+                figures=figures(readings, topic.truth.event_count),
             )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -176,7 +180,7 @@ class _Bench:
             request = msgspec.structs.replace(self._request("aggregate"), profile=str(profile) if profile else None)
             reading = measure(request, os.environ | settings.to_environment())
             with contextlib.closing(connect(database_url, application_name="bench")) as connection:
-                found = differences(connection, self._topic.truth, workload, self._topic.messages)
+                found = differences(connection, self._topic.truth, workload, self._topic.message_count)
                 if found:
                     raise WrongResult("\n".join((f"aggregate, {workload.name}:", *found)))
                 row = connection.execute(QUERIES["bucket_count"]).fetchone()
@@ -188,8 +192,8 @@ class _Bench:
             {
                 "kind": kind,
                 "bootstrap_servers": self._services.kafka_bootstrap_servers,
-                "messages": self._topic.messages,
-                "bytes": self._topic.bytes,
+                "message_count": self._topic.message_count,
+                "byte_count": self._topic.byte_count,
                 "server_pids": self._server_pids,
             },
             Request,
@@ -273,7 +277,7 @@ def _parser() -> argparse.ArgumentParser:
         default=Settings.__dataclass_fields__["flush_events_max"].default,
         help="events of a commit, at most (default: what production has, %(default)s)",
     )
-    quick = f"{QUICK_EVENTS} events of {QUICK_SERVERS} servers, within a minute: are the sums right?"
+    quick = f"{QUICK_EVENTS} events of {QUICK_SERVERS} servers: are the sums right?"
     parser.add_argument("--quick", action="store_true", help=quick)
     parser.add_argument("--profile", type=Path, help="run each workload once more under cProfile and write FILE")
     parser.add_argument("--format", choices=["table", "json"], default="table", help="(default: %(default)s)")

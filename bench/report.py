@@ -2,7 +2,6 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Self
 
 import msgspec
 
@@ -38,49 +37,26 @@ class PipelineReport(msgspec.Struct, frozen=True):
     machine: Machine
     broker: str
     database: str
-    servers: int
-    events: int
-    messages: int
-    bytes: int
+    server_count: int
+    event_count: int
+    message_count: int
+    byte_count: int
     outcomes: dict[str, int]
     buckets: dict[str, int]
     figures: list[Figure]
 
-    @classmethod
-    def of(
-        cls,
-        *,
-        machine: Machine,
-        broker: str,
-        database: str,
-        servers: int,
-        events: int,
-        messages: int,
-        bytes: int,  # noqa: A002 - the field's name
-        outcomes: dict[str, int],
-        readings: Mapping[str, Sequence[Reading]],
-        buckets: dict[str, int],
-    ) -> Self:
-        """Make the figures; `readings` are by what was measured, each in the order of the runs."""
-        return cls(
-            machine=machine,
-            broker=broker,
-            database=database,
-            servers=servers,
-            events=events,
-            messages=messages,
-            bytes=bytes,
-            outcomes=outcomes,
-            buckets=dict(buckets),
-            figures=figures(readings, events),
-        )
 
+def figures(readings: Mapping[str, Sequence[Reading]], event_count: int) -> list[Figure]:
+    """
+    Give a figure for each thing measured.
 
-def figures(readings: Mapping[str, Sequence[Reading]], events: int) -> list[Figure]:
-    """Give a figure for each thing measured; `events` is how many the topic holds."""
-    speeds = {name: [events * one.passes / one.seconds for one in each] for name, each in readings.items()}
+    Args:
+        readings: By what was measured, each in the order of the runs; RAW_KINDS must be there.
+        event_count: How many events the topic holds.
+    """
+    speeds = {name: [event_count * one.passes / one.seconds for one in each] for name, each in readings.items()}
     best_raw = [max(pair) for pair in zip(*(speeds[kind] for kind in RAW_KINDS), strict=True)]
-    return [_figure(name, each, speeds[name], best_raw, events) for name, each in readings.items()]
+    return [_figure(name, each, speeds[name], best_raw, event_count) for name, each in readings.items()]
 
 
 def table(report: PipelineReport) -> str:
@@ -102,8 +78,8 @@ def table(report: PipelineReport) -> str:
     buckets = ", ".join(f"{count:,} ({name})" for name, count in report.buckets.items())
     outcomes = ", ".join(f"{count:,} {name}" for name, count in report.outcomes.items())
     return "\n".join([
-        f"Kafka to committed buckets: {report.events:,} events of {report.servers:,} servers",
-        f"{report.messages:,} messages of {report.bytes // report.messages:,} bytes; slots: {buckets}",
+        f"Kafka to committed buckets: {report.event_count:,} events of {report.server_count:,} servers",
+        f"{report.message_count:,} messages of {report.byte_count // report.message_count:,} bytes; slots: {buckets}",
         outcomes,
         f"broker: {report.broker}; database: {report.database}, durable",
         "",
@@ -115,7 +91,7 @@ def table(report: PipelineReport) -> str:
     ])  # fmt: skip
 
 
-def _figure(name: str, each: Sequence[Reading], speeds: list[float], best_raw: list[float], events: int) -> Figure:
+def _figure(name: str, each: Sequence[Reading], speeds: list[float], best_raw: list[float], event_count: int) -> Figure:
     median = statistics.median
     return Figure(
         name=name,
@@ -123,7 +99,7 @@ def _figure(name: str, each: Sequence[Reading], speeds: list[float], best_raw: l
         events_per_second_each=speeds,
         ratio=median(speed / raw for speed, raw in zip(speeds, best_raw, strict=True)),
         cpu_us={
-            process: median(one.cpu_seconds[process] * 1e6 / (events * one.passes) for one in each)
+            process: median(one.cpu_seconds[process] * 1e6 / (event_count * one.passes) for one in each)
             for process in each[0].cpu_seconds
         },
         memory_mib={process: median(one.memory_mib[process] for one in each) for process in each[0].memory_mib},

@@ -47,6 +47,8 @@ class EpochState:
     quarantined: IntervalSet = field(default_factory=IntervalSet)
     parked: IntervalSet = field(default_factory=IntervalSet)
     dropped: IntervalSet = field(default_factory=IntervalSet)
+    #: Log time of the epoch's first event; 0 until it has one.
+    first_seen_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,6 @@ class Folded:
     active: set[tuple[SeriesKey, int]] = field(default_factory=set)
     samples: dict[StreamKey, list[Sample]] = field(default_factory=dict)
     seen: dict[StreamKey, tuple[int, int]] = field(default_factory=dict)
-    completeness: dict[tuple[str, str], tuple[int | None, int]] = field(default_factory=dict)
-    superseded: list[tuple[str, str]] = field(default_factory=list)
+    #: (source, epoch, subject or '') -> (complete until, None for ever; number of the event that said so)
+    completeness: dict[tuple[str, str, str], tuple[int | None, int]] = field(default_factory=dict)
     event_count: int = 0

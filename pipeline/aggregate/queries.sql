@@ -48,15 +48,15 @@ ON CONFLICT (topic, partition) DO UPDATE SET
 
 -- name: read_epochs
 -- What is known of the identities a batch speaks of.
-SELECT source, epoch, counted::text, quarantined::text, parked::text, dropped::text
+SELECT source, epoch, counted::text, quarantined::text, parked::text, dropped::text, first_seen_at
 FROM identity_epoch
 JOIN unnest(%(sources)s::text[], %(epochs)s::text[]) AS wanted (source, epoch) USING (source, epoch)
 
 -- name: write_epochs
 -- Whole states, not differences; fenced by the offset row of the sources' home.
-INSERT INTO identity_epoch (source, epoch, partition, counted, quarantined, parked, dropped)
+INSERT INTO identity_epoch (source, epoch, partition, first_seen_at, counted, quarantined, parked, dropped)
 SELECT * FROM unnest(
-    %(sources)s::text[], %(epochs)s::text[], %(partitions)s::int[], %(counted)s::text[]::int8multirange[],
+    %(sources)s::text[], %(epochs)s::text[], %(partitions)s::int[], %(first_seen)s::timestamptz[], %(counted)s::text[]::int8multirange[],
     %(quarantined)s::text[]::int8multirange[], %(parked)s::text[]::int8multirange[],
     %(dropped)s::text[]::int8multirange[])
 ON CONFLICT (source, epoch) DO UPDATE SET
@@ -64,9 +64,10 @@ ON CONFLICT (source, epoch) DO UPDATE SET
     parked = excluded.parked, dropped = excluded.dropped
 
 -- name: write_completeness
-INSERT INTO source_completeness AS c (source, epoch, complete_until, number)
-SELECT * FROM unnest(%(sources)s::text[], %(epochs)s::text[], %(untils)s::text[]::timestamptz[], %(numbers)s::bigint[])
-ON CONFLICT (source, epoch) DO UPDATE SET complete_until = excluded.complete_until, number = excluded.number
+INSERT INTO source_completeness AS c (source, epoch, subject, complete_until, number)
+SELECT * FROM unnest(%(sources)s::text[], %(epochs)s::text[], %(subjects)s::text[],
+                     %(untils)s::text[]::timestamptz[], %(numbers)s::bigint[])
+ON CONFLICT (source, epoch, subject) DO UPDATE SET complete_until = excluded.complete_until, number = excluded.number
 WHERE excluded.number > c.number
 
 -- name: write_seen
@@ -81,10 +82,13 @@ COPY decision (topic, partition, log_offset, index_in_message, outcome, reason, 
                event_type, occurred_at, log_time, content_digest, payload) FROM STDIN
 
 -- name: settle_superseded
--- A valid event came for an identity that was quarantined or parked: the earlier decision needs no more attention.
+-- A valid event counted under an identity that was quarantined or parked somewhere, by whichever partition and in
+-- whichever order: the earlier decision needs no more attention.
 UPDATE decision d SET settled = true
-FROM unnest(%(sources)s::text[], %(event_ids)s::text[]) AS done (source, event_id)
-WHERE d.source = done.source AND d.event_id = done.event_id AND d.outcome IN ('quarantined', 'parked')
+FROM identity_epoch e
+WHERE d.source = ANY(%(sources)s::text[]) AND d.outcome IN ('quarantined', 'parked') AND NOT d.settled
+    AND e.source = d.source AND e.epoch = left(d.event_id, 16)
+    AND e.counted @> CASE WHEN d.event_id ~ '^[0-9a-f]{16}-[0-9]{12}$' THEN right(d.event_id, 12)::bigint END
 
 -- name: create_series
 INSERT INTO series (meter_version_id, subject, source)
@@ -134,6 +138,9 @@ COPY usage_sample (sample_stream_id, occurred_at, epoch, number, readings) FROM 
 CREATE TEMPORARY TABLE IF NOT EXISTS bucket_stage
     (series_id bigint, slot_start timestamptz, quantity numeric) ON COMMIT DELETE ROWS
 
+-- name: empty_bucket_stage
+TRUNCATE bucket_stage
+
 -- name: copy_buckets
 COPY bucket_stage (series_id, slot_start, quantity) FROM STDIN
 
@@ -158,8 +165,7 @@ ON CONFLICT (series_id, day) DO UPDATE SET quantity = excluded.quantity
 -- name: add_buckets
 -- Order-free sums: several sources, so several workers, may add to one slot.
 INSERT INTO usage_bucket AS b (series_id, slot_start, quantity)
-SELECT * FROM unnest(%(series)s::bigint[], %(slots)s::timestamptz[], %(quantities)s::numeric[]) AS a (i, s, q)
-ORDER BY i, s
+SELECT series_id, slot_start, trim_scale(quantity) FROM bucket_stage ORDER BY series_id, slot_start
 ON CONFLICT (series_id, slot_start) DO UPDATE SET quantity = trim_scale(b.quantity + excluded.quantity)
 
 -- name: add_days
@@ -171,14 +177,17 @@ ON CONFLICT (series_id, day) DO UPDATE SET quantity = trim_scale(d.quantity + ex
 -- name: set_active
 -- Slots in which a server was seen; once is enough.
 INSERT INTO usage_bucket (series_id, slot_start, quantity)
-SELECT i, s, 1 FROM unnest(%(series)s::bigint[], %(slots)s::timestamptz[]) AS a (i, s)
-ORDER BY i, s
+SELECT series_id, slot_start, quantity FROM bucket_stage ORDER BY series_id, slot_start
 ON CONFLICT (series_id, slot_start) DO NOTHING
 
 -- name: add_dirty_marks
 INSERT INTO dirty_mark (subject, meter, time_from, time_to)
 SELECT * FROM unnest(%(subjects)s::text[], %(meters)s::text[], %(froms)s::timestamptz[], %(tos)s::timestamptz[])
 
--- name: read_known_number
--- Whether the catalogue changed since it was read.
-SELECT last FROM known_number
+-- name: read_catalogue_number
+-- Which meters and ignore rules there are: their newest known number.
+SELECT greatest((SELECT max(known_number) FROM meter_version), (SELECT max(known_number) FROM ignore_rule), 0)
+
+-- name: hold_catalogue
+-- Meters and ignore rules stay as they are until the flush is committed; a fair lock, taken before any row.
+SELECT pg_advisory_xact_lock_shared(hashtextextended('rackmeter:meters', 0))

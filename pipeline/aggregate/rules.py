@@ -3,8 +3,9 @@
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
+
+import msgspec
 
 from pipeline.aggregate.model import (
     WHOLE_MESSAGE,
@@ -22,7 +23,7 @@ from pipeline.contracts.control_event import CompleteUntil, Dropped, decode_cont
 from pipeline.contracts.usage_event import CONTROL_PREFIX, Rejection, UsageEvent
 from pipeline.contracts.usage_event_check import NAME_CHARACTERS_MAX
 from pipeline.domain.errors import RejectedRecord
-from pipeline.domain.identity import SequencedId, home_partition, parse_sequenced_id
+from pipeline.domain.identity import IntervalSet, SequencedId, home_partition, parse_sequenced_id
 from pipeline.domain.slots import US_PER_SECOND
 
 #: An event may be this far ahead of the log's own time; clocks differ, but not by more.
@@ -32,8 +33,8 @@ FUTURE_US_MAX = 300 * US_PER_SECOND
 INTERVALS_MAX = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+# Structs, as events are: one of each is made for every event, and these are the cheapest to make.
+class Record(msgspec.Struct, frozen=True, gc=False):
     """One message of the log."""
 
     partition: int
@@ -43,8 +44,7 @@ class Record:
     value: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(msgspec.Struct, frozen=True, gc=False):
     """One event of a message, decoded or rejected, with its bytes."""
 
     record: Record
@@ -161,9 +161,7 @@ class EventFold:
         state = self._epochs[event.source, epoch]
         if number in state.counted:
             return self._record(arrival, "duplicate", "identity_seen", "", log_time_us)
-        if state.counted.interval_count >= INTERVALS_MAX and not (
-            number - 1 in state.counted or number + 1 in state.counted
-        ):
+        if _is_too_sparse(state.counted, number):
             detail = f"the numbers of epoch {epoch} lie in {INTERVALS_MAX} pieces already"
             return self._record(arrival, "parked", "too_sparse", detail, log_time_us)
         try:
@@ -173,7 +171,10 @@ class EventFold:
         if outcome == "parked":
             detail = f"no meter reads events of type {event.type!r} at this time"
             return self._keep_state(arrival, state, "parked", reason, detail, log_time_us)
-        self._count_identity(event, state, number)
+        state.counted.add(number)
+        state.quarantined.remove(number)
+        state.parked.remove(number)
+        self._remember(event.source, epoch, state, log_time_us)
         if outcome != "counted":
             self._record(arrival, outcome, reason, "", log_time_us)
         return outcome
@@ -218,23 +219,19 @@ class EventFold:
     def _control(self, event: UsageEvent, number: int) -> None:
         """Take what a source says about itself; raises RejectedRecord for what is not understood."""
         said = decode_control(event)
-        key = (event.source, event.sequence.epoch if event.sequence else "")
+        source, epoch = event.source, event.sequence.epoch if event.sequence else ""
         if isinstance(said, CompleteUntil):
+            key = (source, epoch, event.subject or "")
             _, earlier = self.folded.completeness.get(key, (0, 0))
             if number > earlier:
                 self.folded.completeness[key] = (said.until_us, number)
         elif isinstance(said, Dropped):
-            self._epochs[key].dropped.add_range(said.first, said.last + 1)
-            self.folded.epochs[key] = self._epochs[key]
+            self._epochs[source, epoch].dropped.add_range(said.first, said.last + 1)
 
-    def _count_identity(self, event: UsageEvent, state: EpochState, number: int) -> None:
-        state.counted.add(number)
-        if number in state.quarantined or number in state.parked:
-            state.quarantined.remove(number)
-            state.parked.remove(number)
-            self.folded.superseded.append((event.source, event.id))
-        if event.sequence is not None:
-            self.folded.epochs[event.source, event.sequence.epoch] = state
+    def _remember(self, source: str, epoch: str, state: EpochState, log_time_us: int) -> None:
+        """Note that the flush writes this identity state."""
+        state.first_seen_us = state.first_seen_us or log_time_us
+        self.folded.epochs[source, epoch] = state
 
     def _reject(self, arrival: Arrival, rejection: Rejection, log_time_us: int) -> Outcome:
         """Quarantine what is not a valid event; its identity is marked where it can be read and is its home's."""
@@ -261,9 +258,11 @@ class EventFold:
             kept, other = (state.quarantined, state.parked)
             if outcome == "parked":
                 kept, other = other, kept
-            other.remove(sequence.number)
-            kept.add(sequence.number)
-            self.folded.epochs[event.source, sequence.epoch] = state
+            # Beyond the bound the number stays a hole, which holds its source as much as the decision does.
+            if not _is_too_sparse(kept, sequence.number):
+                other.remove(sequence.number)
+                kept.add(sequence.number)
+                self._remember(event.source, sequence.epoch, state, log_time_us)
         return self._record(arrival, outcome, reason, detail, log_time_us)
 
     def _record(self, arrival: Arrival, outcome: Outcome, reason: str, detail: str, log_time_us: int) -> Outcome:
@@ -315,6 +314,11 @@ def sequence_of(event: UsageEvent | Rejection) -> SequencedId | None:
 def new_tally() -> Counter[str]:
     """Give an empty count of outcomes."""
     return Counter()
+
+
+def _is_too_sparse(kept: IntervalSet, number: int) -> bool:
+    """Tell whether a number would be one interval too many; one that is there or touches another costs nothing."""
+    return kept.interval_count >= INTERVALS_MAX and not (number in kept or number - 1 in kept or number + 1 in kept)
 
 
 def _digest(payload: bytes) -> bytes:

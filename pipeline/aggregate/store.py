@@ -50,10 +50,22 @@ def read_progress(connection: Connection, fence: Fence, partitions: Sequence[int
     return progress
 
 
-def read_known_number(connection: Connection) -> int:
-    """Read how far the catalogue's numbers have come; another number means that it must be read again."""
-    row = connection.execute(QUERIES["read_known_number"]).fetchone()
+def read_catalogue_number(connection: Connection) -> int:
+    """Read which meters and ignore rules there are; another number means that they must be read again."""
+    row = connection.execute(QUERIES["read_catalogue_number"]).fetchone()
     return int(row[0]) if row else 0
+
+
+def hold_catalogue(connection: Connection, catalogue_number: int) -> None:
+    """
+    Keep meters and ignore rules as they are until the transaction ends.
+
+    Raises:
+        Fenced: They changed since the flush was folded.
+    """
+    connection.execute(QUERIES["hold_catalogue"])
+    if read_catalogue_number(connection) != catalogue_number:
+        raise Fenced("the meters changed while events were folded: they are read and folded again")
 
 
 def read_epochs(connection: Connection, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], EpochState]:
@@ -61,8 +73,9 @@ def read_epochs(connection: Connection, wanted: Iterable[tuple[str, str]]) -> di
     keys = sorted(wanted)
     states = {key: EpochState() for key in keys}
     parameters = {"sources": [key[0] for key in keys], "epochs": [key[1] for key in keys]}
-    for source, epoch, counted, quarantined, parked, dropped in connection.execute(QUERIES["read_epochs"], parameters):
-        states[source, epoch] = EpochState(*map(_intervals, (counted, quarantined, parked, dropped)))
+    for source, epoch, *sets, first_seen_at in connection.execute(QUERIES["read_epochs"], parameters):
+        counted, quarantined, parked, dropped = map(_intervals, sets)
+        states[source, epoch] = EpochState(counted, quarantined, parked, dropped, to_us(first_seen_at))
     return states
 
 
@@ -134,6 +147,7 @@ def _write_epochs(connection: Connection, folded: Folded, home: Callable[[str], 
                 "sources": [key[0] for key in keys],
                 "epochs": [key[1] for key in keys],
                 "partitions": [home(key[0]) for key in keys],
+                "first_seen": [from_us(state.first_seen_us) for state in states],
                 "counted": [_multirange(state.counted) for state in states],
                 "quarantined": [_multirange(state.quarantined) for state in states],
                 "parked": [_multirange(state.parked) for state in states],
@@ -147,6 +161,7 @@ def _write_epochs(connection: Connection, folded: Folded, home: Callable[[str], 
             {
                 "sources": [key[0] for key, _ in said],
                 "epochs": [key[1] for key, _ in said],
+                "subjects": [key[2] for key, _ in said],
                 "untils": ["infinity" if until is None else from_us(until).isoformat() for _, (until, _) in said],
                 "numbers": [number for _, (_, number) in said],
             },
@@ -165,9 +180,10 @@ def _write_decisions(connection: Connection, fence: Fence, folded: Folded) -> No
                     None if decision.occurred_us is None else from_us(decision.occurred_us),
                     from_us(decision.log_time_us), decision.content_digest, decision.payload,
                 ))  # fmt: skip
-    if folded.superseded:
-        sources, event_ids = zip(*folded.superseded, strict=True)
-        connection.execute(QUERIES["settle_superseded"], {"sources": list(sources), "event_ids": list(event_ids)})
+    # Sources that may have an open decision and a counted event of one identity: what is new of either.
+    sources = {source for source, _ in folded.epochs}
+    sources |= {row.source for row in folded.decisions if row.source is not None and row.payload is not None}
+    connection.execute(QUERIES["settle_superseded"], {"sources": sorted(sources)})
 
 
 def _write_seen(connection: Connection, folded: Folded) -> None:
@@ -257,35 +273,40 @@ def _replace_buckets(
     if not quantities:
         return
     series = _series_ids(connection, {key for key, _ in quantities})
-    connection.execute(QUERIES["create_bucket_stage"])
-    with connection.cursor() as cursor, cursor.copy(QUERIES["copy_buckets"]) as copy:
-        copy.write("".join(
+    _stage_buckets(
+        connection,
+        (
             f"{series[key]}\t{_timestamp(slot_us)}\t{quantity}e-{scales[key[0]]}\n"
             for (key, slot_us), quantity in quantities.items()
-        ))  # fmt: skip
+        ),
+    )
     connection.execute(QUERIES["replace_buckets"])
     touched = sorted({(series[key], slot_us - slot_us % DAY_US) for key, slot_us in quantities})
     days = [(series_id, from_us(day_us).date()) for series_id, day_us in touched]
     connection.execute(QUERIES["sum_days"], {"series": [day[0] for day in days], "days": [day[1] for day in days]})
 
 
+def _stage_buckets(connection: Connection, lines: Iterable[str]) -> None:
+    """Bring rows in by COPY, which takes text as it is; the next statement merges them."""
+    connection.execute(QUERIES["create_bucket_stage"])
+    connection.execute(QUERIES["empty_bucket_stage"])
+    with connection.cursor() as cursor, cursor.copy(QUERIES["copy_buckets"]) as copy:
+        copy.write("".join(lines))
+
+
 def _write_sums(connection: Connection, folded: Folded, book: MeterBook) -> list[Dirty]:
     if not folded.sums:
         return []
     series = _series_ids(connection, {key for key, _ in folded.sums})
-    amounts = [(series[key], from_us(slot), _nano(quantity)) for (key, slot), quantity in folded.sums.items()]
     by_day: dict[tuple[int, int], int] = {}
     for (key, slot), quantity in folded.sums.items():
         day = (series[key], slot - slot % DAY_US)
         by_day[day] = by_day.get(day, 0) + quantity
-    connection.execute(
-        QUERIES["add_buckets"],
-        {
-            "series": [row[0] for row in amounts],
-            "slots": [row[1] for row in amounts],
-            "quantities": [row[2] for row in amounts],
-        },
+    _stage_buckets(
+        connection,
+        (f"{series[key]}\t{_timestamp(slot)}\t{quantity}e-9\n" for (key, slot), quantity in folded.sums.items()),
     )
+    connection.execute(QUERIES["add_buckets"])
     connection.execute(
         QUERIES["add_days"],
         {
@@ -301,11 +322,8 @@ def _write_active(connection: Connection, folded: Folded, book: MeterBook) -> li
     if not folded.active:
         return []
     series = _series_ids(connection, {key for key, _ in folded.active})
-    slots = sorted(folded.active)
-    connection.execute(
-        QUERIES["set_active"],
-        {"series": [series[key] for key, _ in slots], "slots": [from_us(slot) for _, slot in slots]},
-    )
+    _stage_buckets(connection, (f"{series[key]}\t{_timestamp(slot)}\t1\n" for key, slot in folded.active))
+    connection.execute(QUERIES["set_active"])
     # An hour belongs to who held its start, which lies up to an hour before the slot that made it active.
     return [(subject, meter, at - timedelta(hours=1), to) for subject, meter, at, to in _spans(folded.active, book)]
 

@@ -23,7 +23,8 @@ LOGGER = logging.getLogger("rackmeter.aggregate")
 LOG_APPEND_TIME = 2
 
 POLL_SECONDS = 0.1
-POLL_MESSAGES = 20_000
+#: Events fetched at once, near enough: a message may hold a hundred, and memory is bounded in events.
+POLL_EVENTS = 20_000
 
 
 class Message(Protocol):
@@ -68,9 +69,9 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class CatalogueView:
-    """What the catalogue says to this stage, as of a known number."""
+    """What the catalogue says to this stage; `catalogue_number` is the newest known number of what is in it."""
 
-    known_number: int
+    catalogue_number: int
     meters: Mapping[str, Sequence[MeterRule]]
     ignored_types: frozenset[str]
 
@@ -109,7 +110,8 @@ class Worker:
         self._reader: LogReader | None = None
         self._fence: store.Fence | None = None
         self._partition_count = 0
-        self._known_number = -1
+        self._catalogue_number = -1
+        self._poll_messages = POLL_EVENTS
         self._book = MeterBook({}, ())
         # Everything below is memory of the partitions owned; thrown away whole when anything goes wrong.
         self._progress: dict[int, PartitionProgress] = {}
@@ -167,7 +169,7 @@ class Worker:
 
     def step(self) -> int:
         """Gather what has come, flush when it is time; gives how many messages were gathered."""
-        messages = self._port().poll_batch(POLL_MESSAGES, POLL_SECONDS)
+        messages = self._port().poll_batch(self._poll_messages, POLL_SECONDS)
         if messages:
             self._gather(messages)
         if self._is_due(idle=not messages):
@@ -189,6 +191,7 @@ class Worker:
         folded = self._fold.folded
         moved = {p: row for p, row in self._progress.items() if row.offset_reached > row.offset_next}
         with metrics.FLUSH_SECONDS.labels(STAGE).time(), self._connection.transaction():
+            store.hold_catalogue(self._connection, self._catalogue_number)
             store.write_flush(self._connection, self._fence, folded, moved, self._fold.home, self._book)
         for row in moved.values():
             for outcome, count in row.tally.items():
@@ -212,9 +215,8 @@ class Worker:
         if unknown:
             self._epochs.update(store.read_epochs(self._connection, unknown))
         for arrival in batch:
-            progress = self._progress[arrival.record.partition]
-            self._fold.add(arrival, progress)
-            progress.offset_reached = arrival.record.log_offset + 1
+            self._fold.add(arrival, self._progress[arrival.record.partition])
+        self._poll_messages = max(1, POLL_EVENTS * len(messages) // max(len(batch), len(messages)))
 
     def _record(self, message: Message) -> Record | None:
         partition, offset = message.partition(), message.offset()
@@ -227,13 +229,15 @@ class Worker:
             raise InvariantViolation(
                 f"{self._topic} does not stamp messages itself: set message.timestamp.type=LogAppendTime"
             )
+        # Here and not after the fold, so that a position given twice in one fetch is noticed too.
+        self._progress[partition].offset_reached = offset + 1
         return Record(partition, offset, at_ms * 1000, message.key(), message.value())
 
     def _refresh_catalogue(self) -> None:
         view = self._load_catalogue(self._connection)
-        if view.known_number != self._known_number:
+        if view.catalogue_number != self._catalogue_number:
             self._book = MeterBook(view.meters, view.ignored_types)
-            self._known_number = view.known_number
+            self._catalogue_number = view.catalogue_number
 
     def _is_due(self, *, idle: bool) -> bool:
         if self._fold is None:

@@ -62,55 +62,124 @@ WHERE topic = %(topic)s AND log_id = %(log_id)s::uuid AND partition = %(partitio
 -- How far the evidence reaches.
 SELECT partition, offset_next FROM consumer_offset WHERE stage = 'archive' AND topic = %(topic)s ORDER BY partition
 
+-- name: archived_files
+-- What is archived of a partition, in the order it was read: log by log; and how far each log was decided about.
+SELECT h.number, decided.offset_end, f.path
+FROM log_history h
+JOIN archive_file f ON f.topic = h.topic AND f.log_id = ANY (h.log_ids)
+LEFT JOIN consumer_offset o ON o.stage = 'aggregate' AND o.topic = h.name AND o.partition = f.partition
+CROSS JOIN LATERAL (
+    -- The present log is decided about in order, and nothing lies before an event that is still to be read.
+    SELECT CASE WHEN h.name = h.topic THEN 9223372036854775807 ELSE coalesce(o.offset_next, 0) END AS offset_end
+) AS decided
+WHERE h.topic = %(topic)s AND f.partition = %(partition)s AND f.offset_first < decided.offset_end
+    AND (h.number, f.offset_first) <= (%(log_number)s, %(offset_last)s)
+ORDER BY h.number, f.offset_first
+
 -- name: unsettled_duplicates
 -- Duplicates without a verdict whose bytes are archived; copied out, for they may be many.
 COPY (
-    SELECT d.log_offset, d.index_in_message, d.source, d.event_id
-    FROM decision d
+    SELECT h.number, d.log_offset, d.index_in_message, d.source, d.event_id, lost.log IS NOT NULL
+    FROM log_history h
+    JOIN decision d ON d.topic = h.name
     JOIN consumer_offset o ON o.stage = 'archive' AND o.topic = d.topic AND o.partition = d.partition
         AND d.log_offset < o.offset_next
-    WHERE d.topic = %(topic)s AND d.partition = %(partition)s AND d.outcome = 'duplicate' AND NOT d.settled
+    LEFT JOIN lost_number lost ON lost.source = d.source AND lost.epoch = left(d.event_id, 16)
+        AND lost.numbers @> CASE WHEN d.event_id ~ '^.{16}-[0-9]{12}$' THEN right(d.event_id, 12)::bigint END
+    WHERE h.topic = %(topic)s AND d.partition = %(partition)s AND d.outcome = 'duplicate' AND NOT d.settled
 ) TO STDOUT (FORMAT csv)
 
 -- name: partitions_with_duplicates
 -- Where there is anything to settle; reads the index of open decisions only.
-SELECT DISTINCT partition FROM decision
-WHERE topic = %(topic)s AND partition = ANY (%(partitions)s::integer[]) AND outcome = 'duplicate' AND NOT settled
-ORDER BY partition
+SELECT DISTINCT d.partition
+FROM log_history h JOIN decision d ON d.topic = h.name
+WHERE h.topic = %(topic)s AND d.partition = ANY (%(partitions)s::integer[]) AND d.outcome = 'duplicate' AND NOT d.settled
+ORDER BY d.partition
 
--- name: files_to_read
--- Files a twin may lie in: a twin was counted before its duplicate, by the same home.
-SELECT f.path FROM archive_file f
-JOIN log ON log.topic = f.topic AND log.log_id = f.log_id
-WHERE f.topic = %(topic)s AND f.partition = %(partition)s AND f.offset_first <= %(offset_last)s
-ORDER BY f.offset_first
+-- name: lost_duplicates
+-- Duplicates without a verdict whose bytes were lost with their log before they were archived.
+SELECT h.number, d.log_offset, d.index_in_message, d.source, d.event_id, d.content_digest
+FROM log_history h
+JOIN decision d ON d.topic = h.name
+LEFT JOIN consumer_offset o ON o.stage = 'archive' AND o.topic = d.topic AND o.partition = d.partition
+WHERE h.topic = %(topic)s AND h.name <> h.topic AND d.partition = %(partition)s AND d.outcome = 'duplicate'
+    AND NOT d.settled AND d.log_offset >= coalesce(o.offset_next, 0)
 
 -- name: not_taken
--- Which of these positions hold something else than a counted, control or ignored event.
-SELECT d.log_offset, d.index_in_message
-FROM unnest(%(log_offsets)s::bigint[], %(indexes)s::integer[]) AS asked (log_offset, index_in_message)
-JOIN decision d ON d.topic = %(topic)s AND d.partition = %(partition)s AND d.log_offset = asked.log_offset
+-- Which of these positions hold something else than a counted, control or ignored event, or the repeat of a lost one.
+SELECT asked.log_number, asked.log_offset, asked.index_in_message
+FROM unnest(%(log_numbers)s::integer[], %(log_offsets)s::bigint[], %(indexes)s::integer[])
+    AS asked (log_number, log_offset, index_in_message)
+JOIN log_history h ON h.topic = %(topic)s AND h.number = asked.log_number
+JOIN decision d ON d.topic = h.name AND d.partition = %(partition)s AND d.log_offset = asked.log_offset
     AND (d.index_in_message = asked.index_in_message OR d.index_in_message = -1)
-    AND d.outcome NOT IN ('control', 'ignored')
+WHERE d.outcome NOT IN ('control', 'ignored')
+    AND (d.outcome <> 'duplicate' OR NOT EXISTS (
+        SELECT FROM lost_number lost WHERE lost.source = d.source AND lost.epoch = left(d.event_id, 16)
+            AND lost.numbers @> CASE WHEN d.event_id ~ '^.{16}-[0-9]{12}$' THEN right(d.event_id, 12)::bigint END))
 
 -- name: settle_duplicates
 -- The verdict "the same content", once.
 UPDATE decision d SET settled = true
-FROM unnest(%(log_offsets)s::bigint[], %(indexes)s::integer[]) AS same (log_offset, index_in_message)
-WHERE d.topic = %(topic)s AND d.partition = %(partition)s AND d.log_offset = same.log_offset
+FROM unnest(%(log_numbers)s::integer[], %(log_offsets)s::bigint[], %(indexes)s::integer[])
+    AS same (log_number, log_offset, index_in_message)
+JOIN log_history h ON h.topic = %(topic)s AND h.number = same.log_number
+WHERE d.topic = h.name AND d.partition = %(partition)s AND d.log_offset = same.log_offset
     AND d.index_in_message = same.index_in_message AND d.outcome = 'duplicate' AND NOT d.settled
+
+-- name: add_found
+-- Lost numbers that the archive has now.
+UPDATE lost_number lost SET found = lost.found + lost.numbers * seen.numbers
+FROM (
+    SELECT source, left(event_id, 16) AS epoch, range_agg(int8range(number, number, '[]')) AS numbers
+    FROM unnest(%(sources)s::text[], %(event_ids)s::text[]) AS f (source, event_id),
+        LATERAL (SELECT right(event_id, 12)::bigint AS number) AS n
+    GROUP BY 1, 2
+) AS seen
+WHERE lost.source = seen.source AND lost.epoch = seen.epoch AND lost.numbers && seen.numbers
 
 -- name: mark_conflicts
 -- The verdict "other content": stays open, holds the close; the tally moves in the same statement.
 WITH changed AS (
     UPDATE decision d SET outcome = 'conflict', reason = 'content_differs', detail = other.detail
-    FROM unnest(%(log_offsets)s::bigint[], %(indexes)s::integer[], %(details)s::text[])
-        AS other (log_offset, index_in_message, detail)
-    WHERE d.topic = %(topic)s AND d.partition = %(partition)s AND d.log_offset = other.log_offset
+    FROM unnest(%(log_numbers)s::integer[], %(log_offsets)s::bigint[], %(indexes)s::integer[], %(details)s::text[])
+        AS other (log_number, log_offset, index_in_message, detail)
+    JOIN log_history h ON h.topic = %(topic)s AND h.number = other.log_number
+    WHERE d.topic = h.name AND d.partition = %(partition)s AND d.log_offset = other.log_offset
         AND d.index_in_message = other.index_in_message AND d.outcome = 'duplicate' AND NOT d.settled
-    RETURNING d.partition
+    RETURNING d.topic, d.partition
 ), counted AS (
-    SELECT partition, count(*) AS moved FROM changed GROUP BY partition
+    SELECT topic, partition, count(*) AS moved FROM changed GROUP BY topic, partition
 )
 UPDATE partition_tally t SET duplicate = t.duplicate - counted.moved, conflict = t.conflict + counted.moved
-FROM counted WHERE t.topic = %(topic)s AND t.partition = counted.partition
+FROM counted WHERE t.topic = counted.topic AND t.partition = counted.partition
+
+-- name: partitions_behind
+-- Where the archive has less than was decided about.
+SELECT d.partition
+FROM consumer_offset d
+LEFT JOIN consumer_offset a ON a.stage = 'archive' AND a.topic = d.topic AND a.partition = d.partition
+WHERE d.stage = 'aggregate' AND d.topic = %(topic)s AND d.offset_next > coalesce(a.offset_next, d.offset_first)
+ORDER BY d.partition
+
+-- name: not_taken_of_partition
+-- Every position of something else than a counted, control or ignored event.
+COPY (
+    SELECT h.number, d.log_offset, d.index_in_message
+    FROM log_history h JOIN decision d ON d.topic = h.name
+    WHERE h.topic = %(topic)s AND d.partition = %(partition)s AND d.outcome NOT IN ('control', 'ignored')
+) TO STDOUT (FORMAT csv)
+
+-- name: numbers_without_evidence
+-- What was counted, less what the archive has of it and what was known to be lost before.
+SELECT e.source, e.epoch, rest.numbers::text, (SELECT sum(upper(r) - lower(r)) FROM unnest(rest.numbers) AS r)::bigint
+FROM identity_epoch e
+LEFT JOIN unnest(%(sources)s::text[], %(epochs)s::text[], %(numbers)s::text[]::int8multirange[])
+    AS archived (source, epoch, numbers) USING (source, epoch)
+LEFT JOIN (SELECT source, epoch, range_agg(numbers) AS numbers FROM lost_number GROUP BY source, epoch) AS lost
+    USING (source, epoch)
+CROSS JOIN LATERAL (
+    SELECT e.counted - coalesce(archived.numbers, '{}') - coalesce(lost.numbers, '{}') AS numbers
+) AS rest
+WHERE e.partition = %(partition)s AND NOT isempty(rest.numbers)
+ORDER BY e.source COLLATE "C", e.epoch

@@ -1,16 +1,16 @@
 """Settles duplicates: finds each one's twin in the archive and says whether it is the same event or a conflict."""
 
+import hashlib
 import logging
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 
-from pipeline.archive.content import same_content, take_apart
+from pipeline.archive.content import same_content
+from pipeline.archive.events import END, POSITION, PartitionEvents, Position, partition_events
 from pipeline.runtime.postgres import Connection
 from pipeline.runtime.sql import load_queries
 
@@ -18,10 +18,7 @@ LOGGER = logging.getLogger("rackmeter.archive")
 QUERIES = load_queries(__package__)
 DUCKDB_QUERIES = load_queries(__package__, "twins.sql")
 
-_POSITION = pa.schema([("log_offset", pa.int64()), ("index_in_message", pa.int32())])
-_SLICE = pa.schema([*_POSITION, ("source", pa.string()), ("event_id", pa.string()), ("value", pa.binary())])
-
-Position = tuple[int, int]
+_IDENTITY = pa.schema([("source", pa.string()), ("event_id", pa.string())])
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +38,33 @@ class _Pair:
     twin: Position
 
 
+@dataclass(frozen=True, slots=True)
+class _LostDuplicate:
+    """A duplicate whose bytes went with its log; their digest is kept."""
+
+    position: Position
+    source: str
+    event_id: str
+    digest: bytes
+
+
+@dataclass(slots=True)
+class _Verdicts:
+    """What a partition's pass will write; the arrays are of PostgreSQL: log numbers, offsets, indexes."""
+
+    same_count: int
+    same_arrays: tuple[str, str, str]
+    same: list[Position]
+    conflicts: list[_Pair]
+    stand_ins: list[tuple[str, str]]
+
+
 def settle(connection: Connection, archive_dir: Path, topic: str, partitions: Sequence[int]) -> Settled:
     """
     Give every archived, unsettled duplicate of these partitions its verdict; one transaction a partition.
+
+    Logs that were set aside are looked at too, and twins may lie in an older log than their duplicates. Where the event
+    that was taken was lost before it was archived, its first repeat becomes its evidence.
 
     Args:
         connection: In autocommit mode.
@@ -70,107 +91,86 @@ def settle(connection: Connection, archive_dir: Path, topic: str, partitions: Se
 
 
 def _settle_partition(connection: Connection, archive_dir: Path, topic: str, partition: int) -> Settled:
-    parameters: dict[str, Any] = {"topic": topic, "partition": partition}
-    with (
-        tempfile.TemporaryDirectory(prefix="rackmeter-twins-") as folder,
-        duckdb.connect(":memory:", config={"threads": 2, "memory_limit": "2GB", "temp_directory": folder}) as archive,
-    ):
-        duplicate_count, offset_last = _load_duplicates(connection, archive, Path(folder), parameters)
-        files = connection.execute(QUERIES["files_to_read"], {**parameters, "offset_last": offset_last}).fetchall()
-        if not duplicate_count or not files:
-            return Settled(without_twin=duplicate_count)
-        _load_candidates(archive, [str(archive_dir / path) for (path,) in files])
-        pairs = _find_pairs(connection, archive, parameters)
-        same_count, *same_arrays = _row(archive, "same_bytes")
-        same: list[Position] = []
-        conflicts: list[_Pair] = []
-        for pair, is_same in _judge(archive, pairs):
-            if is_same:
-                same.append(pair.duplicate)
-            else:
-                conflicts.append(pair)
-    with connection.transaction():
-        for log_offsets, indexes in (same_arrays, _arrays(same)):
-            positions = {"log_offsets": log_offsets, "indexes": indexes}
-            connection.execute(QUERIES["settle_duplicates"], {**parameters, **positions})
-        if conflicts:
-            _record_conflicts(connection, parameters, conflicts)
-    settled_count = same_count + len(same)
-    return Settled(settled_count, len(conflicts), duplicate_count - settled_count - len(conflicts))
-
-
-def _load_duplicates(
-    connection: Connection, archive: duckdb.DuckDBPyConnection, folder: Path, parameters: dict[str, Any]
-) -> tuple[int, int | None]:
-    """Copy the open duplicates over; give how many and the last one's offset."""
-    path = folder / "duplicates.csv"
-    with path.open("wb") as file, connection.cursor().copy(QUERIES["unsettled_duplicates"], parameters) as stream:
-        for block in stream:
-            file.write(block)
-    archive.execute(DUCKDB_QUERIES["open_duplicates"], {"path": str(path)})
-    count, offset_last = _row(archive, "extent")
-    return count, offset_last
-
-
-def _load_candidates(archive: duckdb.DuckDBPyConnection, paths: list[str]) -> None:
-    quoted = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
-    archive.execute(DUCKDB_QUERIES["open_messages"].replace("$paths", f"[{quoted}]"))
-    rows = (
-        (log_offset, part.index, part.source, part.event_id, part.value)
-        for log_offset, value in archive.execute(DUCKDB_QUERIES["array_messages"]).fetchall()
-        for part in take_apart(value)
-    )
-    archive.register("slice_rows", _table(list(rows), _SLICE))
-    archive.execute(DUCKDB_QUERIES["find_candidates"])
-
-
-def _find_pairs(connection: Connection, archive: duckdb.DuckDBPyConnection, parameters: dict[str, Any]) -> list[_Pair]:
-    """Pair each duplicate with its twin, and give those whose bytes differ."""
-    log_offsets, indexes = _row(archive, "other_positions")
-    asked = {**parameters, "log_offsets": log_offsets, "indexes": indexes}
-    archive.register("not_taken_rows", _table(connection.execute(QUERIES["not_taken"], asked).fetchall(), _POSITION))
-    archive.execute(DUCKDB_QUERIES["compare"])
-    return [
-        _Pair((row[0], row[1]), (row[2], row[3])) for row in archive.execute(DUCKDB_QUERIES["other_bytes"]).fetchall()
+    about: dict[str, Any] = {"topic": topic, "partition": partition}
+    lost = [
+        _LostDuplicate(Position(*row[:3]), *row[3:])
+        for row in connection.execute(QUERIES["lost_duplicates"], about).fetchall()
     ]
+    with partition_events(connection) as events:
+        events.copy(QUERIES["unsettled_duplicates"], DUCKDB_QUERIES["open_duplicates"], about)
+        count, *last = events.row(DUCKDB_QUERIES["extent"])
+        open_count = count + len(lost)
+        if not open_count or not events.open(archive_dir, topic, partition, END if lost else (last[0], last[1])):
+            return Settled(without_twin=open_count)
+        verdicts = _compare(connection, events, about)
+        verdicts.same += _repeated(events, lost)
+    with connection.transaction():
+        for arrays in (verdicts.same_arrays, _arrays(verdicts.same)):
+            connection.execute(QUERIES["settle_duplicates"], about | _named(arrays))
+        if verdicts.stand_ins:
+            sources, event_ids = zip(*verdicts.stand_ins, strict=True)
+            connection.execute(QUERIES["add_found"], {"sources": list(sources), "event_ids": list(event_ids)})
+        if verdicts.conflicts:
+            details = [_difference(pair) for pair in verdicts.conflicts]
+            arrays = _arrays([pair.duplicate for pair in verdicts.conflicts])
+            connection.execute(QUERIES["mark_conflicts"], about | _named(arrays) | {"details": details})
+    settled_count = verdicts.same_count + len(verdicts.same)
+    conflict_count = len(verdicts.conflicts)
+    return Settled(settled_count, conflict_count, open_count - settled_count - conflict_count)
 
 
-def _judge(archive: duckdb.DuckDBPyConnection, pairs: Sequence[_Pair]) -> Iterator[tuple[_Pair, bool]]:
+def _compare(connection: Connection, events: PartitionEvents, about: dict[str, Any]) -> _Verdicts:
+    """Pair each duplicate with its twin; by content where their bytes differ."""
+    events.run(DUCKDB_QUERIES["find_candidates"])
+    others = _named(events.row(DUCKDB_QUERIES["other_positions"]))
+    not_taken = connection.execute(QUERIES["not_taken"], about | others).fetchall()
+    events.register("not_taken_rows", POSITION, not_taken)
+    events.run(DUCKDB_QUERIES["compare"])
+    same_count, *same_arrays = events.row(DUCKDB_QUERIES["same_bytes"])
+    numbers, offsets, indexes = same_arrays
+    stand_ins = [(source, event_id) for source, event_id in events.rows(DUCKDB_QUERIES["stand_ins"])]
+    verdicts = _Verdicts(same_count, (numbers, offsets, indexes), [], [], stand_ins)
+    pairs = [_Pair(Position(*row[:3]), Position(*row[3:])) for row in events.rows(DUCKDB_QUERIES["other_bytes"])]
+    for pair, is_same in _judge(events, pairs):
+        if is_same:
+            verdicts.same.append(pair.duplicate)
+        else:
+            verdicts.conflicts.append(pair)
+    return verdicts
+
+
+def _judge(events: PartitionEvents, pairs: Sequence[_Pair]) -> Iterator[tuple[_Pair, bool]]:
     """Compare by content what differs in bytes: order of keys and spelling of numbers do not matter, values do."""
-    offsets = {position[0] for pair in pairs for position in (pair.duplicate, pair.twin)}
-    archive.register("offset_rows", pa.table({"log_offset": pa.array(sorted(offsets), pa.int64())}))
-    messages = dict(archive.execute(DUCKDB_QUERIES["values_at"]).fetchall())
+    values = events.values(position for pair in pairs for position in (pair.duplicate, pair.twin))
     for pair in pairs:
-        yield pair, same_content(_event_at(messages, pair.duplicate), _event_at(messages, pair.twin))
+        yield pair, same_content(values.get(pair.duplicate, b""), values.get(pair.twin, b""))
 
 
-def _event_at(messages: dict[int, bytes], position: Position) -> bytes:
-    log_offset, index = position
-    return next((part.value for part in take_apart(messages[log_offset]) if part.index == index), b"")
+def _repeated(events: PartitionEvents, lost: Sequence[_LostDuplicate]) -> list[Position]:
+    """Give the lost duplicates whose very bytes the archive has elsewhere: they get their verdict there."""
+    if not lost:
+        return []
+    events.register("lost_rows", _IDENTITY, sorted({(one.source, one.event_id) for one in lost}))
+    found = {Position(*row[:3]): (row[3], row[4]) for row in events.rows(DUCKDB_QUERIES["repeats_of_lost"])}
+    archived = {(*found[position], _digest(value)) for position, value in events.values(found).items()}
+    return [one.position for one in lost if (one.source, one.event_id, one.digest) in archived]
 
 
-def _record_conflicts(connection: Connection, parameters: dict[str, Any], conflicts: Sequence[_Pair]) -> None:
-    log_offsets, indexes = _arrays([pair.duplicate for pair in conflicts])
-    details = [f"differs from the event at offset {pair.twin[0]}, index {pair.twin[1]}" for pair in conflicts]
-    connection.execute(
-        QUERIES["mark_conflicts"], {**parameters, "log_offsets": log_offsets, "indexes": indexes, "details": details}
-    )
+def _digest(value: bytes) -> bytes:
+    """Give what aggregate keeps of a duplicate's bytes."""
+    return hashlib.blake2b(value, digest_size=16).digest()
 
 
-def _arrays(positions: Sequence[Position]) -> tuple[str, str]:
-    """Give positions as two PostgreSQL arrays."""
-    offsets, indexes = (",".join(str(position[part]) for position in positions) for part in (0, 1))
-    return f"{{{offsets}}}", f"{{{indexes}}}"
+def _difference(pair: _Pair) -> str:
+    twin = pair.twin
+    where = "" if twin.log_number == pair.duplicate.log_number else f" of log {twin.log_number}"
+    return f"differs from the event at offset {twin.log_offset}, index {twin.index_in_message}{where}"
 
 
-def _row(archive: duckdb.DuckDBPyConnection, name: str) -> tuple[Any, ...]:
-    # Fetched to the end: DuckDB keeps a connection busy with what is not.
-    (row,) = archive.execute(DUCKDB_QUERIES[name]).fetchall()
-    return tuple(row)
+def _arrays(positions: Sequence[Position]) -> tuple[str, ...]:
+    """Give positions as PostgreSQL arrays."""
+    return tuple("{" + ",".join(str(position[part]) for position in positions) + "}" for part in range(3))
 
 
-def _table(rows: Sequence[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
-    columns = list(zip(*rows, strict=True)) if rows else [()] * len(schema)
-    return pa.table(
-        [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema
-    )
+def _named(arrays: Sequence[str]) -> dict[str, str]:
+    return dict(zip(("log_numbers", "log_offsets", "indexes"), arrays, strict=True))

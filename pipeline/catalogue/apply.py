@@ -31,9 +31,9 @@ class Applied:
 def apply(connection: Connection, catalogue: Catalogue) -> Applied:
     """Store a catalogue in one transaction, under the lock of the known number.
 
-    Versions and bindings are only added; accounts and sellers keep their latest names and addresses. What changes the
-    charges of a known subscription leaves a dirty mark. Raises ConfigurationFault, one line a reason, where the
-    document would change what never changes; then nothing was written.
+    Versions, bindings and ends of subscriptions are only added; accounts and sellers keep their latest names and
+    addresses. What changes the charges of a known subscription leaves a dirty mark. Raises ConfigurationFault, one line
+    a reason, where the document would change what never changes; then nothing was written.
     """
     with connection.transaction():
         last = connection.execute(QUERIES["lock_known_number"]).fetchone()
@@ -41,6 +41,7 @@ def apply(connection: Connection, catalogue: Catalogue) -> Applied:
         document_digest = catalogue_digest(catalogue)
         if latest is not None and latest[0] == document_digest:
             return Applied(False, last[0] if last else 0, ())
+        connection.execute(QUERIES["hold_meters"])
         stored = load_stored(connection)
         if refused := refusals(stored, catalogue):
             raise ConfigurationFault("\n".join(refused), "catalogue_refused")
@@ -73,6 +74,7 @@ def load_stored(connection: Connection) -> Stored:
         subscriptions=store.load_subscriptions(connection),
         bindings=[row for rows in store.load_bindings(connection).values() for row in rows],
         ignored_types=frozenset(store.load_ignore_rules(connection)),
+        counted_until=store.load_counted_until(connection),
     )
 
 
@@ -132,11 +134,15 @@ class _Writer:
     def write_subscriptions(self, stored: Stored, catalogue: Catalogue) -> None:
         for subscription_id, subscription in sorted(catalogue.subscriptions.items()):
             known = stored.subscriptions.get(subscription_id)
-            if known is not None and known.ends_at == subscription.ends_at:
+            if known is None:
+                self._put("insert_subscription", _fields(subscription), f"subscription {subscription_id}")
+            before, after = known.ends_at if known else None, subscription.ends_at
+            if before == after:
                 continue
-            self._put("put_subscription", _fields(subscription), f"subscription {subscription_id}")
-            ends = [] if known is None else [at for at in (known.ends_at, subscription.ends_at) if at is not None]
-            if ends:
+            line = f"subscription {subscription_id} ends {after.isoformat() if after else 'no more'}"
+            self._put("insert_subscription_end", {"subscription_id": subscription_id, "ends_at": after}, line)
+            if known is not None:
+                ends = [at for at in (before, after) if at is not None]
                 self._mark(subscription_id, min(ends), max(ends) if len(ends) > 1 else None)
 
     def write_bindings(self, rows: list[BoundPrice], price_ids: Mapping[str, int], stored: Stored) -> None:

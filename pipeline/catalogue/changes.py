@@ -7,6 +7,7 @@ from itertools import groupby
 
 from pipeline.catalogue.bindings import BoundPrice, flatten
 from pipeline.catalogue.model import Account, Binding, Catalogue, Meter, Price, Seller, Subscription
+from pipeline.domain.period import zone
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,8 @@ class Stored:
     subscriptions: Mapping[str, Subscription]
     bindings: Sequence[Binding]
     ignored_types: frozenset[str]
+    counted_until: Mapping[str, datetime]
+    """By event type, the latest event time that was counted."""
 
 
 def refusals(stored: Stored, wanted: Catalogue) -> list[str]:
@@ -63,16 +66,18 @@ def _missing(wanted: list[BoundPrice], stored: Mapping[datetime, tuple[str, str]
 
 def _meter_refusals(stored: Stored, wanted: Catalogue) -> list[str]:
     found = []
-    metered = {meter.event_type for meter in stored.meters.values()}
     for name, meter in wanted.meters.items():
         known = stored.meters.get(name)
         if known is not None and replace(known, meter_version_id=0) != meter:
             found.append(f"meters.{name}: a meter never changes; give it a new name and a dated change in the plan")
         if meter.event_type in stored.ignored_types:
             found.append(f"meters.{name}: {meter.event_type} was declared ignored; events of it are not counted anew")
-        if known is None and meter.event_type in metered and meter.effective_from.year < 2000:
+        last_at = stored.counted_until.get(meter.event_type)
+        if known is None and last_at is not None and meter.effective_from <= last_at:
             found.append(
-                f"meters.{name}: say `from` when it begins: events of {meter.event_type} were counted without it"
+                f"meters.{name}: events of {meter.event_type} were counted up to {last_at.isoformat()}; a meter over "
+                "events already counted begins in the future: say a `from` after that, or it is a rebuild "
+                "(not available yet)"
             )
     return found
 
@@ -133,12 +138,32 @@ def _item_refusals(stored: Stored, wanted: Catalogue, subscription: Subscription
         f"{path}: the plan's item {item} is charged already and stays in the plan"
         for item in sorted(starts.keys() - items.keys())
     ]
-    for bound in flatten(wanted, subscription):
+    flat = flatten(wanted, subscription)
+    found += _later_refusals(wanted, subscription, starts, flat)
+    for bound in flat:
         first = starts.setdefault(bound.item, bound.effective_from)
         if bound.item not in items:
             continue
         if first == bound.effective_from and items[bound.item].starts is None and not _is_stored(stored, bound):
             found.append(f"plans.{subscription.plan}.items.{bound.item}: say `from` when this new item begins")
+    return found
+
+
+def _later_refusals(
+    wanted: Catalogue, subscription: Subscription, starts: Mapping[str, datetime], flat: Sequence[BoundPrice]
+) -> list[str]:
+    """Rows are only added, so there is none that says an item is not charged yet."""
+    zone_of_account = zone(wanted.accounts[subscription.account_id].time_zone)
+    found = []
+    for item, group in groupby(flat, key=lambda one: one.item):
+        first, begins = starts.get(item), next(group).effective_from
+        if first is not None and first < begins:
+            local = first.astimezone(zone_of_account).isoformat(timespec="minutes")
+            found.append(
+                f"plans.{subscription.plan}.items.{item}: {subscription.subscription_id} is charged for it from "
+                f"{local} on and stays so; put its `from` back, and for a time without charge give it a price of 0 "
+                "with a dated change"
+            )
     return found
 
 

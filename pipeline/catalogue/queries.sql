@@ -6,6 +6,14 @@ SELECT last FROM known_number FOR UPDATE
 -- Under lock_known_number: the caller owns the last %(count)s numbers up to the one returned.
 UPDATE known_number SET last = last + %(count)s RETURNING last
 
+-- name: hold_meters
+-- Alone, to the commit: no flush of aggregate, which shares this lock, counts events by the meters there were before.
+SELECT pg_advisory_xact_lock(hashtextextended('rackmeter:meters', 0))
+
+-- name: counted_until
+-- The latest event time that was counted, by event type.
+SELECT event_type, max(last_at) FROM source_subject GROUP BY event_type
+
 -- name: latest_catalogue_digest
 SELECT digest FROM catalogue_version ORDER BY known_number DESC LIMIT 1
 
@@ -47,11 +55,14 @@ ON CONFLICT (account_id) DO UPDATE SET
     payment_gateway = excluded.payment_gateway, payment_terms_days = excluded.payment_terms_days,
     known_number = excluded.known_number
 
--- name: put_subscription
--- An existing row keeps its known_number: a cut names the subscriptions known to it by that.
-INSERT INTO subscription (subscription_id, account_id, plan, starts_at, ends_at, known_number)
-VALUES (%(subscription_id)s, %(account_id)s, %(plan)s, %(starts_at)s, %(ends_at)s, %(known_number)s)
-ON CONFLICT (subscription_id) DO UPDATE SET ends_at = excluded.ends_at
+-- name: insert_subscription
+INSERT INTO subscription (subscription_id, account_id, plan, starts_at, known_number)
+VALUES (%(subscription_id)s, %(account_id)s, %(plan)s, %(starts_at)s, %(known_number)s)
+
+-- name: insert_subscription_end
+-- Null: no end any more.
+INSERT INTO subscription_end (known_number, subscription_id, ends_at)
+VALUES (%(known_number)s, %(subscription_id)s, %(ends_at)s)
 
 -- name: insert_binding
 INSERT INTO price_binding (known_number, subscription_id, item, meter, price_version_id, effective_from)
@@ -108,7 +119,7 @@ FROM billing_account
 ORDER BY account_id
 
 -- name: load_subscriptions
-SELECT subscription_id, account_id, plan, starts_at, ends_at FROM subscription ORDER BY subscription_id
+SELECT subscription_id, account_id, plan, starts_at, ends_at FROM subscription_span ORDER BY subscription_id
 
 -- name: subscription_zones
 SELECT subscription_id, time_zone

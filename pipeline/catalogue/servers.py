@@ -52,7 +52,10 @@ def move(connection: Connection, subject: str, subscription_id: str, at: datetim
 
     Raises ConfigurationFault where nobody has the server at that time.
     """
-    return assign(connection, [_until_next(connection, subject, subscription_id, at)], said_by)
+    with connection.transaction():
+        # The owner's end is read under the lock: a retire on its way may just be setting it.
+        connection.execute(QUERIES["lock_known_number"])
+        return assign(connection, [_until_next(connection, subject, subscription_id, at)], said_by)
 
 
 def retire(connection: Connection, subject: str, at: datetime, said_by: str) -> list[Assignment]:

@@ -1,6 +1,7 @@
 """The catalogue in the database, read: versions, bindings and assignments as values; and the statements to write it."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from psycopg.rows import dict_row
@@ -78,6 +79,11 @@ def load_accounts(connection: Connection) -> dict[str, Account]:
 def load_subscriptions(connection: Connection) -> dict[str, Subscription]:
     """Subscriptions by id; contract prices are in the bindings, so `contract` is empty."""
     return {row["subscription_id"]: Subscription(**row, contract=()) for row in _rows(connection, "load_subscriptions")}
+
+
+def load_counted_until(connection: Connection) -> dict[str, datetime]:
+    """The latest event time that was counted, by event type; aware UTC."""
+    return {row["event_type"]: row["max"] for row in _rows(connection, "counted_until")}
 
 
 def subscription_zones(connection: Connection) -> dict[str, str]:

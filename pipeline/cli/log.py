@@ -1,5 +1,6 @@
 """`rackmeter log`: going on after a topic was lost, re-created or rolled back."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -24,7 +25,11 @@ def list_logs(form: FormatOption = Format.TABLE) -> None:
 
     with reading(settings_for("database_url")) as connection:
         rows = store.known_logs(connection)
-    columns = (*texts("topic"), *numbers("partition_count"), *texts("log_id", "kafka_topic_id", "adopted_at"))
+    columns = (
+        *texts("topic"),
+        *numbers("partition_count"),
+        *texts("log_id", "kafka_topic_id", "adopted_at", "is_read"),
+    )
     show(columns, rows, form)
 
 
@@ -43,19 +48,16 @@ def adopt(
     Take the topic at the broker for the log from now on, after `rackmeter doctor` said that it is another one.
 
     Stop the stages first. A topic that was made again or lost records is read from its beginning; what was counted
-    before is a duplicate then. Sources should send again what they sent since the times this prints. The old log's
-    archive files and decisions stay as evidence.
+    before is a duplicate then. Sources should send again what they sent since the times this prints, and all of what
+    was counted but not archived yet. The old log's archive files and decisions stay as evidence.
     """
-    from pipeline.runtime.log_adoption import adopt as adopt_log
-    from pipeline.runtime.topics import read_log_identity, watermarks
+    from pipeline.bootstrap import adopt_log
 
     if not yes:
         raise typer.BadParameter("this changes where every stage reads; stop the stages, then give --yes")
-    settings = settings_for("kafka_bootstrap_servers", "database_url")
-    servers = settings.kafka_bootstrap_servers
-    now, available = read_log_identity(servers, topic), watermarks(servers, topic)
+    settings = settings_for("kafka_bootstrap_servers", "database_url", "archive_dir")
     with reading(settings) as connection:
-        adoption = adopt_log(connection, now, available, from_start=from_start)
+        adoption = adopt_log(settings, connection, topic, from_start=from_start)
     rows = [
         {
             "stage": one.stage,
@@ -67,10 +69,20 @@ def adopt(
     ]
     show((*texts("stage"), *numbers("partition", "offset_before", "offset_next")), rows, form)
     where = "from its beginning" if adoption.is_from_start else "from where the stages stood"
-    say(f"{topic} is log {now.log_id} now, read {where}")
+    say(f"{topic} is log {adoption.log.log_id} now, read {where}")
+    if adoption.lost:
+        count = sum(one.count for one in adoption.lost)
+        say(f"{count} events were counted and lost before they were archived; until these sources send them again, the")
+        say("accounts they concern are held:")
+        for source in _named(sorted({one.source for one in adoption.lost})):
+            say(f"  {source}")
     if adoption.sources:
         say("what may have been lost with the old log is not known here; these sources should send again:")
-    for source, until in adoption.sources[:SOURCES_NAMED_MAX]:
-        say(f"  {source}" + (f", all since {until.isoformat()}" if until else ""))
-    if len(adoption.sources) > SOURCES_NAMED_MAX:
-        say(f"  and {len(adoption.sources) - SOURCES_NAMED_MAX} more")
+        said = [source + (f", all since {until.isoformat()}" if until else "") for source, until in adoption.sources]
+        for line in _named(said):
+            say(f"  {line}")
+
+
+def _named(sources: Sequence[str]) -> list[str]:
+    more = len(sources) - SOURCES_NAMED_MAX
+    return [*sources[:SOURCES_NAMED_MAX], *([f"and {more} more"] if more > 0 else [])]

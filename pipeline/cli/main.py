@@ -1,5 +1,7 @@
 """The `rackmeter` command: gathers the groups, and turns errors into a sentence and an exit code."""
 
+import signal
+from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
@@ -24,6 +26,9 @@ from pipeline.cli import (
 )
 from pipeline.cli.options import examples
 from pipeline.domain.errors import PipelineError
+
+#: As a shell has it: 128 and the signal's number.
+EXIT_INTERRUPTED = 130
 
 # Plain help: rich's takes longer to import than the whole command takes to start.
 app = typer.Typer(
@@ -80,14 +85,37 @@ for _group, _name in (
 
 def main() -> NoReturn:
     """Run the command and end the process; our errors become a sentence on stderr and an exit code, no traceback."""
+    interrupts = _noted_interrupts()
     try:
         app()
     except PipelineError as error:
         from pipeline.bootstrap import exit_code_of
 
+        _stop_if_any(interrupts)
         typer.echo(f"rackmeter: {error.detail}", err=True)
         raise SystemExit(exit_code_of(error)) from None
-    except KeyboardInterrupt:
-        typer.echo("rackmeter: stopped", err=True)
-        raise SystemExit(130) from None
+    except BaseException:
+        # typer makes a silent exit of a Ctrl-C, DuckDB a RuntimeError.
+        _stop_if_any(interrupts)
+        raise
     raise SystemExit(0)
+
+
+def _noted_interrupts() -> list[int]:
+    """Have Ctrl-C raise KeyboardInterrupt as ever, and note it: not every library lets that through as it is."""
+    noted: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> NoReturn:
+        noted.append(number)
+        signal.default_int_handler(number, frame)
+
+    # Ignored is how a shell starts what it runs in the background.
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, note)
+    return noted
+
+
+def _stop_if_any(interrupts: list[int]) -> None:
+    if interrupts:
+        typer.echo("rackmeter: stopped", err=True)
+        raise SystemExit(EXIT_INTERRUPTED) from None

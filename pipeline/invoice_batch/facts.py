@@ -8,7 +8,7 @@ from psycopg.rows import dict_row
 
 from pipeline.domain.errors import ConfigurationFault
 from pipeline.domain.period import Period
-from pipeline.invoice_batch.gate import Expectation, GateFacts, OpenDecisions, PartitionStand, UnbookedItem
+from pipeline.invoice_batch.gate import Expectation, GateFacts, LostEvents, OpenDecisions, PartitionStand, UnbookedItem
 from pipeline.invoice_batch.model import Account
 from pipeline.runtime.postgres import Connection
 from pipeline.runtime.sql import load_queries
@@ -54,6 +54,7 @@ def read_facts(
         open_decisions=tuple(
             OpenDecisions(**row) for row in _rows(connection, "open_decisions", {**about, "subjects": subjects})
         ),
+        lost_events=tuple(LostEvents(**row) for row in _rows(connection, "lost_events", {"subjects": subjects})),
         dirty_subjects=tuple(row["subject"] for row in _rows(connection, "dirty_subjects", about)),
         dirty_items=_rows(connection, "dirty_item_count", about)[0]["count"],
         unbooked=tuple(UnbookedItem(**row) for row in _rows(connection, "unbooked_items", about)),

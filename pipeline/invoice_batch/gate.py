@@ -37,6 +37,14 @@ class OpenDecisions:
 
 
 @dataclass(frozen=True, slots=True)
+class LostEvents:
+    """Events of a source that were counted, and lost with their log before they were archived."""
+
+    source: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class UnbookedItem:
     """A total that the ledger does not have at its revision, or that could not be rated."""
 
@@ -68,6 +76,7 @@ class GateFacts:
     currency: str
     expectations: tuple[Expectation, ...] = ()
     open_decisions: tuple[OpenDecisions, ...] = ()
+    lost_events: tuple[LostEvents, ...] = ()
     dirty_subjects: tuple[str, ...] = ()
     dirty_items: int = 0
     unbooked: tuple[UnbookedItem, ...] = ()
@@ -129,6 +138,13 @@ def _undecided(facts: GateFacts) -> Iterator[Reason]:
             f"open_{decision.outcome}",
             f"{decision.count} {decision.outcome} {noun} ({decision.reason}) of {sender} wait to be settled",
             decision.subject or "",
+        )
+    for lost in facts.lost_events:
+        noun = "event" if lost.count == 1 else "events"
+        yield Reason(
+            "evidence_lost",
+            f"{lost.count} counted {noun} of {lost.source} were lost with their log before they were archived; "
+            "it must send them again",
         )
 
 

@@ -13,7 +13,7 @@ held AS (
             WHERE later.subject = a.subject AND later.known_number > a.known_number), '{}'::tstzmultirange))
         * tstzmultirange(tstzrange(s.starts_at, coalesce(s.ends_at, 'infinity')) * asked.period) AS span
     FROM asked
-    JOIN subscription s USING (account_id)
+    JOIN subscription_span s USING (account_id)
     JOIN assignment a USING (subscription_id)
 ),
 binding AS (
@@ -40,22 +40,37 @@ speaker AS (
     SELECT DISTINCT w.subject, w.event_type, s.source
     FROM wanted w JOIN source_subject s USING (subject, event_type)
 )
-SELECT w.subject, w.meter, w.until, speaker.source, heard.complete_until, coalesce(NOT heard.has_no_hole, false) AS holed
-FROM wanted w LEFT JOIN speaker USING (subject, event_type) LEFT JOIN source_complete heard USING (source)
+SELECT w.subject, w.meter, w.until, speaker.source, heard.complete_until, coalesce(heard.holed, false) AS holed
+FROM wanted w LEFT JOIN speaker USING (subject, event_type)
+LEFT JOIN LATERAL (
+    SELECT max(c.complete_until) FILTER (WHERE c.has_no_hole) AS complete_until, NOT bool_or(c.has_no_hole) AS holed
+    FROM source_complete c WHERE c.source = speaker.source AND c.subject IN ('', w.subject)
+) AS heard ON true
 ORDER BY w.subject, w.meter, speaker.source;
 
 -- name: open_decisions
 -- What nobody has settled about these servers, also where only the sender is known.
--- A duplicate may hide a conflict with any event, so its own time does not excuse it.
+-- A duplicate may hide a conflict with any event, so its own time does not excuse it. Nothing happened later than the log
+-- took it, whatever it claims; its time may be what it was quarantined for.
 SELECT d.outcome, d.reason, d.subject, d.source, count(*) AS count
 FROM decision d
 WHERE NOT d.settled AND d.outcome IN ('duplicate', 'conflict', 'quarantined', 'parked')
     AND (d.subject = ANY(%(subjects)s::text[])
         OR d.subject IS NULL AND d.source IN (
             SELECT source FROM source_subject WHERE subject = ANY(%(subjects)s::text[])))
-    AND (d.outcome IN ('duplicate', 'conflict') OR d.occurred_at IS NULL OR d.occurred_at < %(period_end)s)
+    AND (d.outcome IN ('duplicate', 'conflict') OR d.occurred_at IS NULL
+        OR least(d.occurred_at, d.log_time) < %(period_end)s)
 GROUP BY d.outcome, d.reason, d.subject, d.source
 ORDER BY d.outcome, d.reason, d.subject, d.source;
+
+-- name: lost_events
+-- Events that were counted, and lost with their log before they were archived: nothing proves them until they are sent
+-- again. When they happened is not known, so no period is excused.
+SELECT l.source, sum(upper(r) - lower(r))::bigint AS count
+FROM lost_number l CROSS JOIN LATERAL unnest(l.numbers - l.found) AS r
+WHERE l.source IN (SELECT source FROM source_subject WHERE subject = ANY(%(subjects)s::text[]))
+GROUP BY l.source
+ORDER BY l.source;
 
 -- name: dirty_subjects
 -- Changes no total has taken up, of any server the account ever had or of its subscriptions, up to the period's end.

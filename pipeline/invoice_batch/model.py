@@ -23,14 +23,26 @@ class Outcome(StrEnum):
 
 
 class Step(StrEnum):
-    """What was just committed; told to `Worker`'s listener."""
+    """
+    What was just committed; told to `Worker`'s listener with a name.
+
+    CLOSING, CUT: "account month", as the account goes through them.
+    PROVEN, WITHDRAWN, ISSUED: an invoice id; a draft is withdrawn when its proof failed.
+    OWES_NOTHING: "account month", closed without an invoice.
+    DOCUMENTS: the folder, once a run. PAYMENTS: the month asked for, once a run.
+    """
 
     CLOSING = "closing"
     CUT = "cut"
     PROVEN = "proven"
+    WITHDRAWN = "withdrawn"
+    OWES_NOTHING = "owes_nothing"
     ISSUED = "issued"
     DOCUMENTS = "documents"
     PAYMENTS = "payments"
+
+
+Listener = Callable[[Step, str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +119,19 @@ class DraftLine:
 
 
 @dataclass(frozen=True, slots=True)
+class Draft:
+    """An invoice that waits for its proof; `created_at` tells it from a later draft of the same id."""
+
+    invoice_id: str
+    account_id: str
+    period: Period
+    created_at: datetime
+    total: Money
+
+
+@dataclass(frozen=True, slots=True)
 class ProofResult:
-    """What the proof says of one invoice; `report` is JSON without floats, `differences` are sentences."""
+    """What the proof says of one invoice or account; `report` is JSON without floats, `differences` are sentences."""
 
     ok: bool
     report: Mapping[str, Any]
@@ -121,12 +144,15 @@ class Ports:
     What the close needs from outside.
 
     prove: invoice ids -> what the second implementation says of each; a missing one counts as not proven.
+    prove_nothing_owed: (account id, period) of accounts without a posting to bill -> account id -> whether they really
+        owe nothing for that period; a missing one counts as not proven. Called outside of a transaction.
     log_ends: partition -> the offset after the last record of usage.events, now.
     request_payments: issued invoices, by id -> how many attempts now have an outcome. Repeats are harmless.
     payment_reference: gateway name, invoice number -> the reference the buyer pays under; '' where there is none.
     """
 
     prove: Callable[[Connection, Sequence[str]], Mapping[str, ProofResult]]
+    prove_nothing_owed: Callable[[Connection, Sequence[tuple[str, Period]]], Mapping[str, ProofResult]]
     log_ends: Callable[[], Mapping[int, int]]
     request_payments: Callable[[Connection, Sequence[str]], int]
     payment_reference: Callable[[str, str], str]

@@ -51,7 +51,10 @@ ORDER BY b.subscription_id COLLATE "C", b.item COLLATE "C", b.effective_from, b.
 
 -- name: catalogue_subscription_rows
 SELECT 'subscription', subscription_id, account_id, to_char(starts_at, 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
-    to_char(ends_at, 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+    to_char((
+        SELECT e.ends_at FROM subscription_end e
+        WHERE e.subscription_id = subscription.subscription_id AND e.known_number <= %(known_number)s
+        ORDER BY e.known_number DESC LIMIT 1), 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
 FROM subscription WHERE known_number <= %(known_number)s ORDER BY subscription_id COLLATE "C";
 
 -- name: assignment_rows
@@ -60,12 +63,15 @@ SELECT known_number, subject, subscription_id, to_char(valid_from, 'YYYY-MM-DD"T
 FROM assignment WHERE known_number <= %(known_number)s ORDER BY known_number;
 
 -- name: manifest_rows
--- Files that begin below the cut; `offsets` is the cut's own: partition -> next offset.
-SELECT partition, offset_first, offset_next, row_count, digest
-FROM archive_file
-WHERE topic = %(topic)s AND log_id = %(log_id)s::uuid
-    AND offset_first < coalesce((%(offsets)s::jsonb ->> partition::text)::bigint, 0)
-ORDER BY partition, offset_first;
+-- Files that begin below the cut; `offsets` is the cut's own: partition -> next offset. Of logs that were set aside,
+-- those that begin below where aggregate came; a later log's partitions are numbered on after the earlier ones'.
+SELECT h.number * h.partition_count + f.partition, f.offset_first, f.offset_next, f.row_count, f.digest
+FROM log_history h
+JOIN archive_file f ON f.topic = h.topic AND f.log_id = ANY (h.log_ids)
+LEFT JOIN consumer_offset o ON o.stage = 'aggregate' AND o.topic = h.name AND o.partition = f.partition
+WHERE h.topic = %(topic)s AND f.offset_first < coalesce(
+    CASE WHEN h.name = h.topic THEN (%(offsets)s::jsonb ->> f.partition::text)::bigint ELSE o.offset_next END, 0)
+ORDER BY 1, f.offset_first;
 
 -- name: untaken_postings
 -- Entries of usage on the account's unbilled accounts, up to the period, that no invoice has taken. An unbilled account
@@ -121,15 +127,32 @@ VALUES (%(invoice_id)s, %(line_number)s, %(subscription_id)s, %(item)s, %(produc
 INSERT INTO invoice_entry (ledger_entry_id, invoice_id, line_number)
 VALUES (%(ledger_entry_id)s, %(invoice_id)s, %(line_number)s);
 
--- name: draft_ids
-SELECT invoice_id FROM invoice WHERE state = 'draft' AND invoice_id = ANY(%(invoice_ids)s::text[])
-ORDER BY period_start, account_id;
+-- name: drafts
+SELECT invoice_id, account_id, period_start, period_end, created_at, currency, total_minor
+FROM invoice WHERE state = 'draft' AND invoice_id = ANY(%(invoice_ids)s::text[])
+ORDER BY period_start, account_id COLLATE "C";
 
 -- name: record_proof
--- A failed report is kept on the draft, for people; proven_at says whether it passed.
-UPDATE invoice SET state = CASE WHEN %(ok)s THEN 'proven' ELSE 'draft' END, proof = %(report)s,
-    proven_at = CASE WHEN %(ok)s THEN now() END
-WHERE invoice_id = %(invoice_id)s AND state = 'draft';
+-- A draft that was withdrawn and cut anew has the same id; when it was made tells them apart.
+UPDATE invoice SET state = 'proven', proof = %(report)s, proven_at = now()
+WHERE invoice_id = %(invoice_id)s AND created_at = %(created_at)s AND state = 'draft';
+
+-- name: lock_draft
+SELECT cut FROM invoice
+WHERE invoice_id = %(invoice_id)s AND created_at = %(created_at)s AND state = 'draft' FOR UPDATE;
+
+-- name: delete_entries
+DELETE FROM invoice_entry WHERE invoice_id = %(invoice_id)s;
+
+-- name: delete_lines
+DELETE FROM invoice_line WHERE invoice_id = %(invoice_id)s;
+
+-- name: delete_invoice
+DELETE FROM invoice WHERE invoice_id = %(invoice_id)s;
+
+-- name: insert_proof_failure
+INSERT INTO proof_failure (invoice_id, account_id, period_start, differences, cut)
+VALUES (%(invoice_id)s, %(account_id)s, %(period_start)s, %(differences)s, %(cut)s);
 
 -- name: sellers_to_number
 SELECT DISTINCT i.seller, s.time_zone FROM invoice i JOIN seller s USING (seller) WHERE i.state = 'proven' ORDER BY 1;
@@ -213,6 +236,20 @@ WHERE invoice_id = %(invoice_id)s AND state = 'proven';
 SELECT invoice_id, account_id, period_start, currency, state, total_minor, number, issued_on, due_on
 FROM invoice WHERE %(invoice_ids)s::text[] IS NULL OR invoice_id = ANY(%(invoice_ids)s::text[])
 ORDER BY period_start, account_id COLLATE "C";
+
+-- name: months_to_finish
+-- Months with an invoice that was just numbered, or whose money nobody has been asked for with a definite answer.
+SELECT DISTINCT i.document #>> '{service_period,month}' AS month
+FROM invoice i
+WHERE i.state = 'issued' AND (i.invoice_id = ANY(%(invoice_ids)s::text[])
+    OR i.total_minor > 0 AND NOT EXISTS (
+        SELECT FROM payment_attempt p WHERE p.invoice_id = i.invoice_id AND p.state NOT IN ('intended', 'unknown')))
+ORDER BY 1;
+
+-- name: issued_without_payment
+-- Invoices nobody has to pay: no attempt tells that their documents were reached.
+SELECT document #>> '{service_period,month}' AS month, number FROM invoice WHERE state = 'issued' AND total_minor <= 0
+ORDER BY number;
 
 -- name: issued_documents
 SELECT document FROM invoice

@@ -10,8 +10,10 @@ from psycopg.rows import dict_row, tuple_row
 from psycopg.types.json import Jsonb
 
 from pipeline.domain.errors import ConfigurationFault, InvariantViolation
+from pipeline.domain.keys import invoice_id as make_invoice_id
+from pipeline.domain.money import Money
 from pipeline.domain.period import Period
-from pipeline.invoice_batch.model import Account, DraftLine, ItemCharge, Posting, ProofResult, Segment
+from pipeline.invoice_batch.model import Account, Draft, DraftLine, ItemCharge, Posting, ProofResult, Segment
 from pipeline.invoice_batch.seals import canonical_parameters, rows_digest
 from pipeline.runtime.postgres import Connection
 from pipeline.runtime.sql import load_queries
@@ -86,7 +88,7 @@ def read_cut(connection: Connection, topic: str, revisions: Mapping[int, int]) -
         assignments = cursor.execute(QUERIES["assignment_rows"], {"known_number": known_number}).fetchall()
         manifest = cursor.execute(
             QUERIES["manifest_rows"],
-            {"topic": topic, "log_id": position["log_id"], "offsets": Jsonb(position["offsets"])},
+            {"topic": topic, "offsets": Jsonb(position["offsets"])},
         ).fetchall()
     return {
         "topic": topic,
@@ -199,15 +201,56 @@ def _line_parameters(invoice_id: str, number: int, line: DraftLine) -> dict[str,
     }
 
 
-def draft_ids(connection: Connection, invoice_ids: Sequence[str]) -> list[str]:
-    """Those of the invoices that wait for their proof."""
-    return [row["invoice_id"] for row in rows(connection, "draft_ids", invoice_ids=list(invoice_ids))]
+def drafts(connection: Connection, invoice_ids: Sequence[str]) -> list[Draft]:
+    """Those of the invoices that wait for their proof, in the order they get their numbers."""
+    return [
+        Draft(
+            row["invoice_id"],
+            row["account_id"],
+            Period(row["period_start"], row["period_end"]),
+            row["created_at"],
+            Money(row["total_minor"], row["currency"]),
+        )
+        for row in rows(connection, "drafts", invoice_ids=list(invoice_ids))
+    ]
 
 
-def record_proof(connection: Connection, invoice_id: str, result: ProofResult) -> None:
-    """Keep the proof's report; a passed one makes the draft proven."""
+def record_proof(connection: Connection, draft: Draft, result: ProofResult) -> bool:
+    """Make the draft proven, with the proof's report; False where it is no draft any more, or another one."""
     report = {**result.report, "differences": list(result.differences)}
-    execute(connection, "record_proof", invoice_id=invoice_id, ok=result.ok, report=Jsonb(report))
+    about = {"invoice_id": draft.invoice_id, "created_at": draft.created_at}
+    return execute(connection, "record_proof", **about, report=Jsonb(report)) == 1
+
+
+def withdraw(connection: Connection, draft: Draft, differences: Sequence[str]) -> bool:
+    """Undo the draft's cut and open its period again; False where it is no draft any more, or another one."""
+    locked = rows(connection, "lock_draft", invoice_id=draft.invoice_id, created_at=draft.created_at)
+    if not locked:
+        return False
+    for statement in ("delete_entries", "delete_lines", "delete_invoice"):
+        execute(connection, statement, invoice_id=draft.invoice_id)
+    set_period_state(connection, draft.account_id, draft.period, "open")
+    record_failure(connection, draft.account_id, draft.period, differences, locked[0]["cut"])
+    return True
+
+
+def record_failure(
+    connection: Connection,
+    account_id: str,
+    period: Period,
+    differences: Sequence[str],
+    cut: Mapping[str, Any] | None,
+) -> None:
+    """Write down for people what a proof found; `cut` is None where there was nothing to cut."""
+    execute(
+        connection,
+        "insert_proof_failure",
+        invoice_id=make_invoice_id(account_id, period.start),
+        account_id=account_id,
+        period_start=period.start,
+        differences=list(differences),
+        cut=None if cut is None else Jsonb(cut),
+    )
 
 
 def lock_number(connection: Connection, seller: str, series: str) -> int:
@@ -271,6 +314,16 @@ def issue(
 def documents(connection: Connection, months: Sequence[str]) -> list[dict[str, Any]]:
     """The documents of every invoice issued for these months (YYYY-MM), by period and account."""
     return [row["document"] for row in rows(connection, "issued_documents", months=list(months))]
+
+
+def months_to_finish(connection: Connection, invoice_ids: Sequence[str]) -> list[str]:
+    """Months (YYYY-MM) of these issued invoices, and of all whose payment was not asked for with a definite answer."""
+    return [row["month"] for row in rows(connection, "months_to_finish", invoice_ids=list(invoice_ids))]
+
+
+def issued_without_payment(connection: Connection) -> list[tuple[str, str]]:
+    """(month, number) of every issued invoice that asks for no money."""
+    return [(row["month"], row["number"]) for row in rows(connection, "issued_without_payment")]
 
 
 def find_document(connection: Connection, number_or_id: str) -> dict[str, Any] | None:

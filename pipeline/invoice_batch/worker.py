@@ -1,45 +1,40 @@
 """Control flow of a close: gate, cut, proof, number, documents, payments; resumable after every step."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from datetime import date, datetime
-from decimal import Decimal
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import psycopg
 
 from pipeline.domain.errors import TransientFault
-from pipeline.domain.keys import digest, invoice_id
-from pipeline.domain.money import Money, format_minor
+from pipeline.domain.keys import invoice_id
+from pipeline.domain.money import Money
 from pipeline.domain.period import Period, calendar_month, months_between, parse_month
 from pipeline.invoice_batch import facts, gate, rules, store
-from pipeline.invoice_batch.documents.document import build_document
-from pipeline.invoice_batch.documents.files import write_documents
+from pipeline.invoice_batch.documents.files import has_documents, write_documents
+from pipeline.invoice_batch.issuing import issue_proven
 from pipeline.invoice_batch.model import (
     Account,
     AccountResult,
     CloseRequest,
+    Draft,
+    Listener,
     Outcome,
     Ports,
-    ProofResult,
     Reason,
     RunReport,
     Step,
 )
+from pipeline.invoice_batch.proving import OVERTAKEN, close_without_invoice, prove_drafts
 from pipeline.runtime import metrics
 from pipeline.runtime.postgres import Connection, is_transient
 
 log = logging.getLogger("rackmeter.invoice_batch")
 
-# Bounds how long one seller's series stays locked.
-NUMBERS_PER_TRANSACTION = 500
-
 # Later months of the account wait for the one that ended so.
 STOPPING = (Outcome.HELD, Outcome.PROOF_FAILED)
-
-Listener = Callable[[Step, str], None]
 
 
 def _ignore(step: Step, name: str) -> None:
@@ -53,7 +48,9 @@ class Worker:
     connection: Autocommit, as rackmeter_app.
     documents_dir: Where issued documents and the run's CSV files go.
     close_grace_seconds: How long after a period's end it may close.
-    listener: Told of each step that was committed and of what: an account, an invoice or a folder.
+    listener: Told of each step right after it was committed, and of what (see `Step`), in the close's own thread: it
+        should be quick, for CLOSING and CUT are told under the account's lock. What it raises ends the close, and the
+        next one goes on from there.
     """
 
     def __init__(
@@ -93,27 +90,48 @@ class Worker:
         accounts = store.accounts(self._connection, request.account_ids)
         results: list[AccountResult] = []
         stopped: set[str] = set()
+        # What an earlier run proved and did not number is first in line, and its account's next month waits for it.
+        numbered = issue_proven(self._connection, self._ports, request, self._tell)
         for due in by_month(accounts, request):
             # A month of everybody at a time: a later one needs the earlier one issued, and one proof serves them all.
-            log_ends = self._ports.log_ends()
-            closed = [
-                self._close_account(account, period, request.now, log_ends)
-                for account, period in due
-                if account.account_id not in stopped
-            ]
-            failed = self._prove([result.invoice_id for result in closed if result.invoice_id])
-            self._issue(request)
-            closed = [self._with_number(result, failed) for result in closed]
+            wanted = [(account, period) for account, period in due if account.account_id not in stopped]
+            closed = self._close_month(wanted, request.now)
+            failed = prove_drafts(
+                self._connection, self._ports, [result.invoice_id for result in closed if result.invoice_id], self._tell
+            )
+            numbered += issue_proven(self._connection, self._ports, request, self._tell)
+            closed = [self._with_number(result, failed, numbered) for result in closed]
             stopped |= {result.account_id for result in closed if result.outcome in STOPPING}
             results += closed
+        documents = self._documents(results, numbered)
+        results += self._issued_besides(documents, results, numbered)
         for result in results:
             metrics.RECORDS.labels("invoice_batch", result.outcome.value).inc()
-        documents = store.documents(self._connection, sorted({result.month for result in results}))
         files = write_documents(documents, self._documents_dir)
         self._tell(Step.DOCUMENTS, str(self._documents_dir))
         self._ports.request_payments(self._connection, [document["invoice_id"] for document in documents])
         self._tell(Step.PAYMENTS, request.month)
         return RunReport(tuple(sorted(results, key=lambda result: (result.account_id, result.month))), tuple(files))
+
+    def _close_month(self, due: Sequence[tuple[Account, Period]], now: datetime) -> list[AccountResult]:
+        log_ends = self._ports.log_ends()
+        results = [self._close_account(account, period, now, log_ends) for account, period in due]
+        waiting = [one for one, result in zip(due, results, strict=True) if result is None]
+        without_invoice = close_without_invoice(self._connection, self._ports, waiting, self._tell)
+        return [
+            without_invoice[account.account_id] if result is None else result
+            for (account, _), result in zip(due, results, strict=True)
+        ]
+
+    def _documents(self, results: Sequence[AccountResult], numbered: Sequence[str]) -> list[dict[str, Any]]:
+        # Whole months, for their CSV files: of this run, and of what an earlier run issued and did not finish.
+        months = {result.month for result in results} | set(store.months_to_finish(self._connection, numbered))
+        months |= {
+            month
+            for month, number in store.issued_without_payment(self._connection)
+            if not has_documents(self._documents_dir, month, number)
+        }
+        return store.documents(self._connection, sorted(months))
 
     def reasons_to_hold(self, account: Account, period: Period, now: datetime) -> tuple[Reason, ...]:
         """Ask the gate, changing nothing."""
@@ -137,7 +155,8 @@ class Worker:
 
     def _close_account(
         self, account: Account, period: Period, now: datetime, log_ends: Mapping[int, int]
-    ) -> AccountResult:
+    ) -> AccountResult | None:
+        """Bring the account's period as far as its cut; None where the cut found nothing, which is to be proven."""
         connection = self._connection
         month = rules.month_label(period.start, account.time_zone)
         name = f"{account.account_id} {month}"
@@ -160,9 +179,12 @@ class Worker:
                     if reasons:
                         store.set_period_state(connection, account.account_id, period, "open")
                         return self._held(account, month, reasons)
-                    self._cut(account, period)
+                    if not self._cut(account, period):
+                        # Still closing: the sink keeps off until the proof has said that nothing is owed.
+                        return None
                 self._tell(Step.CUT, name)
-        drafted = store.list_invoices(connection, [invoice_id(account.account_id, period.start)])
+            # Under the lock too, or another run could withdraw the draft between our two looks.
+            drafted = store.list_invoices(connection, [invoice_id(account.account_id, period.start)])
         if not drafted:
             return AccountResult(account.account_id, month, Outcome.NOTHING_TO_BILL)
         already = drafted[0]["state"] == "issued"
@@ -180,12 +202,11 @@ class Worker:
         )
         return AccountResult(account.account_id, month, Outcome.HELD, reasons=reasons)
 
-    def _cut(self, account: Account, period: Period) -> None:
+    def _cut(self, account: Account, period: Period) -> bool:
         connection = self._connection
         postings = store.untaken_postings(connection, account.account_id, period)
         if not postings:
-            store.set_period_state(connection, account.account_id, period, "closed")
-            return
+            return False
         item_ids = sorted({posting.billed_item_id for posting in postings})
         items = store.item_charges(connection, account.account_id, period, item_ids)
         lines = rules.draft_lines(items, postings, period, account.currency, account.time_zone)
@@ -193,93 +214,51 @@ class Worker:
         new_id = invoice_id(account.account_id, period.start)
         store.insert_draft(connection, new_id, account, period, cut, lines, rules.total_minor(lines))
         store.set_period_state(connection, account.account_id, period, "cut")
+        return True
 
-    def _prove(self, invoice_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
-        drafts = store.draft_ids(self._connection, invoice_ids)
-        if not drafts:
-            return {}
-        results = self._ports.prove(self._connection, drafts)
-        failed: dict[str, tuple[str, ...]] = {}
-        for draft in drafts:
-            result = results.get(draft, ProofResult(ok=False, report={}, differences=["the proof did not cover it"]))
-            with self._connection.transaction():
-                store.record_proof(self._connection, draft, result)
-            if result.ok:
-                self._tell(Step.PROVEN, draft)
-            else:
-                failed[draft] = tuple(result.differences)
-                log.error(
-                    "invoice %s is not proven: %s",
-                    draft,
-                    "; ".join(result.differences),
-                    extra={"action": "proof_failed", "invoice": draft},
-                )
-        return failed
-
-    def _issue(self, request: CloseRequest) -> None:
-        # Also what an earlier run proved and did not number: open entries come before new ones.
-        for row in store.rows(self._connection, "sellers_to_number"):
-            while self._issue_chunk(row["seller"], row["time_zone"], request):
-                pass
-
-    def _issue_chunk(self, seller: str, zone_name: str, request: CloseRequest) -> int:
-        connection = self._connection
-        issued_on = request.issued_on or request.now.astimezone(ZoneInfo(zone_name)).date()
-        series = rules.series_of(issued_on)
-        with connection.transaction():
-            waiting = [
-                row["invoice_id"]
-                for row in store.rows(connection, "lock_proven", seller=seller, limit=NUMBERS_PER_TRANSACTION)
-            ]
-            if not waiting:
-                return 0
-            headers = [store.rows(connection, "invoice_header", invoice_id=waiting_id)[0] for waiting_id in waiting]
-            for account_id, currency in sorted({(header["account_id"], header["currency"]) for header in headers}):
-                store.execute(connection, "ensure_ledger_accounts", account_id=account_id, currency=currency)
-            number_next = store.lock_number(connection, seller, series)
-            for offset, header in enumerate(headers):
-                number = rules.invoice_number(header["number_prefix"], series, number_next + offset)
-                self._issue_one(header, number, issued_on)
-            store.execute(
-                connection, "advance_series", seller=seller, series=series, number_next=number_next + len(headers)
-            )
-        for waiting_id in waiting:
-            self._tell(Step.ISSUED, waiting_id)
-        return len(waiting)
-
-    def _issue_one(self, header: dict[str, Any], number: str, issued_on: date) -> None:
-        connection = self._connection
-        this_id = header["invoice_id"]
-        lines = store.rows(connection, "invoice_lines", invoice_id=this_id)
-        due_on = rules.due_date(issued_on, header["payment_terms_days"])
-        reference = self._ports.payment_reference(header["payment_gateway"], number)
-        document = build_document(header, lines, number, issued_on, due_on, reference)
-        taken = {
-            (row["ledger_account_id"], row["period_start"]): row["amount"]
-            for row in store.rows(connection, "taken_sums", invoice_id=this_id)
-        }
-        receivable = Decimal(format_minor(header["total_minor"], header["currency"]))
-        credited, rounding = rules.ledger_amounts(taken, receivable)
-        store.post_invoice(connection, header, receivable, credited, rounding)
-        store.issue(connection, this_id, number, issued_on, due_on, document, digest(document))
-        period = Period(header["period_start"], header["period_end"])
-        store.set_period_state(connection, header["account_id"], period, "closed")
-
-    def _with_number(self, result: AccountResult, failed: dict[str, tuple[str, ...]]) -> AccountResult:
-        if not result.invoice_id:
+    def _with_number(
+        self,
+        result: AccountResult,
+        failed: Mapping[str, tuple[Draft, tuple[str, ...]]],
+        numbered: Sequence[str],
+    ) -> AccountResult:
+        this_id = result.invoice_id
+        if not this_id:
             return result
-        row = store.list_invoices(self._connection, [result.invoice_id])[0]
-        total = Money(row["total_minor"], row["currency"])
-        if row["state"] != "issued":
+        if this_id in failed:
+            draft, differences = failed[this_id]
             return AccountResult(
                 result.account_id,
                 result.month,
                 Outcome.PROOF_FAILED,
-                result.invoice_id,
-                total=total,
-                differences=failed.get(result.invoice_id, ()),
+                this_id,
+                total=draft.total,
+                differences=differences,
             )
-        return AccountResult(result.account_id, result.month, result.outcome, result.invoice_id, row["number"], total)
+        found = store.list_invoices(self._connection, [this_id])
+        if not found or found[0]["state"] != "issued":
+            return AccountResult(result.account_id, result.month, Outcome.HELD, reasons=(OVERTAKEN,))
+        total = Money(found[0]["total_minor"], found[0]["currency"])
+        outcome = Outcome.ISSUED if this_id in numbered else result.outcome
+        return AccountResult(result.account_id, result.month, outcome, this_id, found[0]["number"], total)
+
+    def _issued_besides(
+        self, documents: Sequence[Mapping[str, Any]], results: Sequence[AccountResult], numbered: Sequence[str]
+    ) -> list[AccountResult]:
+        """Rows for what the run numbered of months or accounts it was not asked for: an earlier run had proven it."""
+        others = sorted(set(numbered) - {result.invoice_id for result in results})
+        months = {document["invoice_id"]: document["service_period"]["month"] for document in documents}
+        return [
+            AccountResult(
+                row["account_id"],
+                months[row["invoice_id"]],
+                Outcome.ISSUED,
+                row["invoice_id"],
+                row["number"],
+                Money(row["total_minor"], row["currency"]),
+            )
+            for row in store.list_invoices(self._connection, others)
+        ]
 
 
 def by_month(accounts: Sequence[Account], request: CloseRequest) -> list[list[tuple[Account, Period]]]:

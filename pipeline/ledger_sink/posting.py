@@ -113,7 +113,7 @@ def _book(
     bookings: list[Booking] = []
     for billed_item_id, booked in store.lock_booked(connection, due, generation).items():
         charge = charges[billed_item_id]
-        if (booked.generation, booked.revision) >= (generation, charge.revision):
+        if not booked.is_overtaken_by(generation, charge):
             results[Result.STALE] += 1
             continue
         booking = book(charge, open_items[billed_item_id], generation, booked)

@@ -32,7 +32,7 @@ ON CONFLICT (billed_item_id) DO NOTHING
 
 -- name: lock_booked_rows
 -- Row locks by item ascending: of two sinks one reads what the other posted.
-SELECT billed_item_id, generation, revision, amounts FROM booked_charge
+SELECT billed_item_id, generation, revision, amounts, outcome FROM booked_charge
 WHERE billed_item_id = ANY (%(billed_item_ids)s::bigint[])
 ORDER BY billed_item_id
 FOR UPDATE

@@ -42,6 +42,16 @@ class BookedCharge:
     generation: int
     revision: int
     amounts: Amounts
+    is_rated: bool = True
+
+    def is_overtaken_by(self, generation: int, charge: Charge) -> bool:
+        """
+        Whether a charge is newer than what is booked.
+
+        One of the same revision is where only it could be rated: the price or the program was mended meanwhile.
+        """
+        mine, its = (self.generation, self.revision), (generation, charge.revision)
+        return mine < its or (mine == its and not self.is_rated and charge.outcome == "rated")
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,7 +97,7 @@ def lock_booked(connection: Connection, billed_item_ids: Sequence[int], generati
     parameters = {"billed_item_ids": sorted(billed_item_ids), "generation": generation}
     connection.execute(QUERIES["insert_booked_rows"], parameters)
     rows = connection.execute(QUERIES["lock_booked_rows"], parameters).fetchall()
-    return {row[0]: BookedCharge(row[1], row[2], _amounts(row[3])) for row in rows}
+    return {row[0]: BookedCharge(row[1], row[2], _amounts(row[3]), row[4] == "rated") for row in rows}
 
 
 def get_or_create(connection: Connection, accounts: Iterable[LedgerAccount]) -> dict[str, int]:

@@ -6,7 +6,7 @@ SELECT coalesce(sum(offset_next), 0) FROM consumer_offset WHERE topic = 'usage.e
 -- What was received, by what was decided about it.
 SELECT sum(received)::bigint, sum(counted)::bigint, sum(duplicate)::bigint, sum(conflict)::bigint,
        sum(quarantined)::bigint, sum(parked)::bigint, sum(ignored)::bigint, sum(control)::bigint
-FROM partition_tally
+FROM partition_tally WHERE topic = 'usage.events'
 
 -- name: trial_balance
 SELECT a.name, a.currency, sum(e.amount)

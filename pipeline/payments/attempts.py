@@ -20,21 +20,23 @@ def request_payments(connection: Connection, gateways: Mapping[str, Gateway], in
         How many attempts got an outcome.
 
     Raises:
-        ConfigurationFault: An account names a gateway that is not there; its intent stays for the next run.
+        ConfigurationFault: An account names a gateway that is not there; its intent stays for the next run, and
+            everybody else was asked.
     """
     for invoice_id in invoice_ids:
         store.intend(connection, invoice_id)
     answered = 0
+    unknown: list[str] = []
     for undecided in store.undecided(connection, invoice_ids):
         attempt = undecided.attempt
         gateway = gateways.get(undecided.gateway)
         if gateway is None:
-            raise ConfigurationFault(
-                f"account {attempt.account_id} pays by {undecided.gateway!r}; known are {', '.join(sorted(gateways))}",
-                "gateway_unknown",
-            )
+            unknown.append(f"account {attempt.account_id} pays by {undecided.gateway!r}")
+            continue
         # An intent may have been sent by a run that was killed, so it is asked under the same key; an unknown outcome
         # is looked up first and never blindly asked again.
         found = gateway.look_up(attempt) if undecided.asked else None
         answered += store.record_outcome(connection, attempt, found or gateway.request(attempt))
+    if unknown:
+        raise ConfigurationFault(f"{'; '.join(unknown)}; known are {', '.join(sorted(gateways))}", "gateway_unknown")
     return answered

@@ -4,6 +4,10 @@ The proof: a second implementation of identity, attribution, meters and prices, 
 It shares no code with the stages or the catalogue, only the database's rows and the archive's files. What it finds is
 compared to the last digit with what the pipeline decided, summed, booked and put on invoices.
 
+A topic may have been several logs: one that was lost is set aside, and the next is read from its start. All of them are
+evidence. Partitions are numbered on, p of log k (the first is 0) as k x number of partitions + p. An event that was
+counted and lost before it was archived is proven by its first repeat in a later log.
+
 Steps, each able to fail with a difference that names what differs:
     evidence    every listed file is there, whole, and ranges join without a gap; what the cut sealed is unchanged
     events      messages taken apart and judged by our own statement of validity (SQL; `judge` where SQL cannot)

@@ -1,8 +1,12 @@
 """Step three: prove every decision from the evidence."""
 
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+
+import pyarrow as pa
 
 from pipeline.proof import facts
+from pipeline.proof.events import home_of
+from pipeline.proof.facts import LogFacts
 from pipeline.proof.report import Findings
 from pipeline.proof.workspace import Workspace
 from pipeline.runtime.postgres import Connection
@@ -17,13 +21,31 @@ _DECISION = {
     "index_in_message": "INTEGER",
     "outcome": "VARCHAR",
     "reason": "VARCHAR",
+    "settled": "BOOLEAN",
 }
+_UNARCHIVED = {"partition": "INTEGER", "outcome": "VARCHAR", "source": "VARCHAR", "event_id": "VARCHAR"}
 
 
-def read_decisions(workspace: Workspace, connection: Connection, topic: str) -> None:
+def read_decisions(workspace: Workspace, connection: Connection, log: LogFacts) -> None:
     """Fill the tables `decided` and `taken`."""
-    workspace.copy("decision", _DECISION, connection, facts.QUERIES["decisions"], {"topic": topic})
-    workspace.run_all(QUERIES, ("create_decided", "drop_verdict", "create_taken"))
+    about = {"topic": log.topic}
+    workspace.copy("decision", _DECISION, connection, facts.QUERIES["decisions"], about)
+    workspace.copy("unarchived", _UNARCHIVED, connection, facts.QUERIES["unarchived_decisions"], about)
+    workspace.load(
+        "lost",
+        {
+            "source": pa.string(),
+            "epoch": pa.string(),
+            "first": pa.int64(),
+            "after": pa.int64(),
+            "partitions_before": pa.int64(),
+        },
+        [
+            (span.source, span.epoch, span.first, span.after, (span.log_number + 1) * log.partition_count)
+            for span in log.lost
+        ],
+    )
+    workspace.run_all(QUERIES, ("create_stand_in", "create_decided", "drop_verdict", "create_taken"))
 
 
 def check_decisions(workspace: Workspace, findings: Findings) -> None:
@@ -70,20 +92,27 @@ def check_decisions(workspace: Workspace, findings: Findings) -> None:
         findings.compared[name] = max(findings.compared[name], count)
 
 
-def check_tallies(workspace: Workspace, tallies: Mapping[int, Mapping[str, int]], findings: Findings) -> None:
-    """Compare partition_tally with a recount; only where the workspace reads as far as aggregate has."""
-    recounted: dict[int, dict[str, int]] = {}
+def check_tallies(workspace: Workspace, log: LogFacts, findings: Findings) -> None:
+    """
+    Compare partition_tally with a recount; only where the workspace reads as far as aggregate has.
+
+    Of what was lost before it was archived, the numbers that were taken are known, and every decision but "counted".
+    """
+    recounted: dict[int, Counter[str]] = defaultdict(Counter)
     for partition, outcome, count in workspace.rows(QUERIES["recount"]):
-        recounted.setdefault(partition, {})[outcome] = count
-    for partition in sorted(recounted.keys() | tallies.keys()):
-        found = recounted.get(partition, {})
+        recounted[partition][outcome] = count
+    for span in log.lost:
+        partition = span.log_number * log.partition_count + home_of(span.source, log.partition_count)
+        recounted[partition]["counted"] += span.after - span.first
+    for partition, taken in workspace.rows(QUERIES["taken_unarchived"]):
+        recounted[partition]["counted"] -= taken
+    for partition in sorted(recounted.keys() | log.tallies.keys()):
+        found = recounted[partition]
         found["received"] = sum(found.values())
-        for outcome, tallied in tallies.get(partition, dict.fromkeys(found, 0)).items():
+        for outcome, tallied in log.tallies.get(partition, dict.fromkeys(found, 0)).items():
             findings.compared["tallies"] += 1
-            if tallied != found.get(outcome, 0):
-                findings.add(
-                    STEP, f"partition {partition}: {outcome} is tallied {tallied}, recounted {found.get(outcome, 0)}"
-                )
+            if tallied != found[outcome]:
+                findings.add(STEP, f"partition {partition}: {outcome} is tallied {tallied}, recounted {found[outcome]}")
 
 
 def _at(partition: int, log_offset: int, index: int) -> str:

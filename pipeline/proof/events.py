@@ -106,7 +106,7 @@ def fields_of(spans: Sequence[MeterSpan]) -> list[str]:
 
 def read_events(
     workspace: Workspace,
-    files: Sequence[Path],
+    files: Mapping[int, Sequence[Path]],
     offsets: Mapping[int, int],
     spans: Sequence[MeterSpan],
     ignored_types: frozenset[str],
@@ -114,13 +114,29 @@ def read_events(
     findings: Findings,
     fields: Sequence[str] | None = None,
 ) -> None:
-    """Fill the table `verdict` from archive files, up to the offsets; `fields`: other ones than the meters read."""
+    """
+    Fill the table `verdict` from archive files, up to the offsets.
+
+    Args:
+        workspace: An empty one.
+        files: By the number of their log.
+        offsets: By partition, numbered on over the logs.
+        spans: Every meter version with its time.
+        ignored_types: Event types that are not metered.
+        partition_count: Of each log.
+        findings: Takes what differs.
+        fields: Other ones than the meters read.
+    """
     fields = fields_of(spans) if fields is None else fields
     workspace.load("cut_offset", {"partition": pa.int32(), "offset_next": pa.int64()}, sorted(offsets.items()))
     workspace.run(QUERIES["create_event"])
     if files:
-        for name in ("create_log_clock", "create_message"):
-            workspace.run(QUERIES[name].replace("$paths", path_list(files)))
+        pieces = [
+            QUERIES["read_files"].replace("$shift", str(number * partition_count)).replace("$paths", path_list(paths))
+            for number, paths in sorted(files.items())
+        ]
+        workspace.run(QUERIES["create_archived"].replace("$pieces", " UNION ALL ".join(pieces)))
+        workspace.run_all(QUERIES, ("create_log_clock", "create_message"))
         paths = ["$.data." + '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"' for name in fields]
         workspace.run(
             QUERIES["read_plain"],
@@ -134,7 +150,8 @@ def read_events(
             [(f"offset {at} of partition {part} is archived {count} times", None) for part, at, count in twice],
         )
     _load_rules(workspace, fields, spans, ignored_types, partition_count)
-    workspace.run_all(QUERIES, ("create_verdict", "drop_event"))
+    workspace.run(QUERIES["create_verdict"].replace("$partition_count", str(partition_count)))
+    workspace.run(QUERIES["drop_event"])
 
 
 def home_of(source: str, partition_count: int) -> int:

@@ -7,16 +7,23 @@ CREATE TABLE event (
     source VARCHAR, event_id VARCHAR, event_type VARCHAR, subject VARCHAR, at_us BIGINT, nano HUGEINT[], fault VARCHAR
 )
 
+-- name: read_files
+-- Files of one log, read where they lie; its partitions are numbered on after those of the logs before it.
+SELECT partition + $shift AS partition, log_offset, log_time, key, value FROM read_parquet($paths)
+
+-- name: create_archived
+CREATE VIEW archived AS $pieces
+
 -- name: create_message
--- Messages below the cut, with the running maximum of the log's own time. The files are read where they lie.
+-- Messages below the cut, with the running maximum of the log's own time.
 CREATE VIEW message AS
-SELECT partition, log_offset, key, value, log_time_us FROM read_parquet($paths) JOIN log_clock USING (partition, log_offset)
+SELECT partition, log_offset, key, value, log_time_us FROM archived JOIN log_clock USING (partition, log_offset)
 
 -- name: create_log_clock
 -- By itself, so that sorting does not carry messages along.
 CREATE TABLE log_clock AS
 SELECT partition, log_offset, max(epoch_us(log_time)) OVER (PARTITION BY partition ORDER BY log_offset) AS log_time_us
-FROM read_parquet($paths) JOIN cut_offset USING (partition)
+FROM archived JOIN cut_offset USING (partition)
 WHERE log_offset < cut_offset.offset_next
 
 -- name: read_plain
@@ -70,12 +77,12 @@ SELECT DISTINCT source FROM event WHERE source IS NOT NULL
 
 -- name: create_verdict
 -- What follows from an event by itself, whatever came before it. Identity is looked at afterwards.
--- need: (event type, times a set of meters is in force, their fields); home: source -> partition.
+-- need: (event type, times a set of meters is in force, their fields); home: source -> partition of a log.
 CREATE TABLE verdict AS
 SELECT event.partition, log_offset, index_in_message, event.source, event_id, event.event_type, subject, at_us, nano,
     CASE
         WHEN fault IS NOT NULL OR NOT key_is_source THEN 'quarantined'
-        WHEN home.partition <> event.partition THEN 'parked'
+        WHEN home.partition <> event.partition % $partition_count THEN 'parked'
         WHEN NOT regexp_full_match(event_id, '[0-9a-f]{16}-[0-9]{12}') OR event_id LIKE '%-000000000000' THEN 'parked'
         WHEN at_us > log_time_us + 300000000 THEN 'quarantined'
         WHEN starts_with(event.event_type, 'rackmeter.control.') THEN 'control'

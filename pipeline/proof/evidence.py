@@ -21,10 +21,21 @@ def files_below(manifest: Sequence[ArchiveFile], offsets: Mapping[int, int]) -> 
 
 
 def check_files(
-    archive_dir: Path, files: Sequence[ArchiveFile], offsets: Mapping[int, int], findings: Findings
+    archive_dir: Path,
+    files: Sequence[ArchiveFile],
+    began: Mapping[int, int],
+    offsets: Mapping[int, int],
+    findings: Findings,
 ) -> bool:
     """
     Compare files with the manifest: there, byte for byte as listed, as many rows, ranges without a gap.
+
+    Args:
+        archive_dir: The archive folder.
+        files: Those that begin below the offsets.
+        began: Where the reading of each partition began.
+        offsets: Up to where there must be evidence.
+        findings: Takes what differs.
 
     Returns:
         Whether the files can be read; if not, nothing more can be proven from them.
@@ -35,7 +46,8 @@ def check_files(
     findings.add_listed(STEP, [(problem, None) for problem in problems])
     findings.compared["archive_files"] = max(findings.compared["archive_files"], len(files))
     for partition, wanted in sorted(offsets.items()):
-        _check_ranges(partition, wanted, [file for file in files if file.partition == partition], findings)
+        listed = [file for file in files if file.partition == partition]
+        _check_ranges(partition, began.get(partition, 0), wanted, listed, findings)
     return not problems
 
 
@@ -64,8 +76,8 @@ def _check_file(archive_dir: Path, file: ArchiveFile) -> str | None:
     return None
 
 
-def _check_ranges(partition: int, wanted: int, files: Sequence[ArchiveFile], findings: Findings) -> None:
-    reached = 0
+def _check_ranges(partition: int, began: int, wanted: int, files: Sequence[ArchiveFile], findings: Findings) -> None:
+    reached = began
     for file in sorted(files, key=lambda file: file.offset_first):
         if file.offset_first != reached:
             findings.add(STEP, f"partition {partition}: offsets {reached} to {file.offset_first} are in no file")

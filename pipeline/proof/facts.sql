@@ -1,26 +1,47 @@
 -- PostgreSQL statements: the facts the pipeline left, read in one snapshot.
 
--- name: log_identity
-SELECT log.log_id::text, log.partition_count, installation.generation, known_number.last
-FROM log, installation, known_number WHERE log.topic = %(topic)s
+-- name: logs
+-- Every log the topic has been, the present one last. A later log's partitions are numbered on after the earlier ones',
+-- here and in what follows: number * partition_count + partition.
+SELECT number, ARRAY(SELECT id::text FROM unnest(log_ids) AS id), partition_count, known_number.last
+FROM log_history, known_number WHERE topic = %(topic)s ORDER BY number
 
 -- name: offsets
--- Where aggregate and archive stand.
-SELECT stage, partition, offset_next FROM consumer_offset
-WHERE topic = %(topic)s AND log_id = %(log_id)s::uuid AND stage IN ('aggregate', 'archive')
+-- Where aggregate and archive stand, or came to, and where they began.
+SELECT o.stage, h.number * h.partition_count + o.partition, o.offset_first, o.offset_next
+FROM log_history h JOIN consumer_offset o ON o.topic = h.name
+WHERE h.topic = %(topic)s AND o.stage IN ('aggregate', 'archive')
 
 -- name: manifest
-SELECT partition, offset_first, offset_next, row_count, digest, path FROM archive_file
-WHERE topic = %(topic)s AND log_id = %(log_id)s::uuid ORDER BY partition, offset_first
+SELECT h.number * h.partition_count + f.partition, f.offset_first, f.offset_next, f.row_count, f.digest, f.path, h.number
+FROM log_history h JOIN archive_file f ON f.topic = h.topic AND f.log_id = ANY (h.log_ids)
+WHERE h.topic = %(topic)s ORDER BY 1, f.offset_first
 
 -- name: tallies
-SELECT partition, received, counted, duplicate, conflict, quarantined, parked, ignored, control, handed_over
-FROM partition_tally WHERE topic = %(topic)s ORDER BY partition
+SELECT h.number * h.partition_count + t.partition, t.received, t.counted, t.duplicate, t.conflict, t.quarantined,
+    t.parked, t.ignored, t.control, t.handed_over
+FROM log_history h JOIN partition_tally t ON t.topic = h.name WHERE h.topic = %(topic)s ORDER BY 1
+
+-- name: lost_numbers
+-- What a log took away with it: numbers counted from it that were never archived, as half-open spans.
+SELECT h.number, l.source, l.epoch, lower(span), upper(span)
+FROM log_history h JOIN lost_number l ON l.log = h.name, unnest(l.numbers) AS span
+WHERE h.topic = %(topic)s ORDER BY 1, 2, 3, 4
 
 -- name: decisions
 -- Copied out: may be many.
 COPY (
-    SELECT partition, log_offset, index_in_message, outcome, reason FROM decision WHERE topic = %(topic)s
+    SELECT h.number * h.partition_count + d.partition, d.log_offset, d.index_in_message, d.outcome, d.reason, d.settled
+    FROM log_history h JOIN decision d ON d.topic = h.name WHERE h.topic = %(topic)s
+) TO STDOUT (FORMAT csv)
+
+-- name: unarchived_decisions
+-- What was decided about events that were lost with their log before they were archived.
+COPY (
+    SELECT h.number * h.partition_count + d.partition, d.outcome, d.source, d.event_id
+    FROM log_history h JOIN decision d ON d.topic = h.name
+    LEFT JOIN consumer_offset o ON o.stage = 'archive' AND o.topic = h.name AND o.partition = d.partition
+    WHERE h.topic = %(topic)s AND h.name <> h.topic AND d.log_offset >= coalesce(o.offset_next, 0)
 ) TO STDOUT (FORMAT csv)
 
 -- name: buckets
@@ -38,8 +59,8 @@ SELECT meter_version_id, meter, version, event_type, aggregation, value_field, u
     effective_from, known_number
 FROM meter_version
 
--- name: ignored_types
-SELECT event_type FROM ignore_rule
+-- name: ignore_rules
+SELECT event_type, known_number FROM ignore_rule
 
 -- name: prices
 SELECT price_version_id, price, version, model, product, currency, unit, base_units::text, parameters, known_number
@@ -49,8 +70,11 @@ FROM price_version
 SELECT known_number, subscription_id, item, meter, price_version_id, effective_from FROM price_binding
 
 -- name: subscriptions
-SELECT s.subscription_id, s.account_id, s.starts_at, s.ends_at, s.known_number, a.time_zone, a.currency
+SELECT s.subscription_id, s.account_id, s.starts_at, s.known_number, a.time_zone, a.currency
 FROM subscription s JOIN billing_account a USING (account_id)
+
+-- name: subscription_ends
+SELECT subscription_id, known_number, ends_at FROM subscription_end
 
 -- name: assignments
 SELECT known_number, subject, subscription_id, valid_from, valid_to FROM assignment

@@ -52,7 +52,7 @@ def assignment_digest(known: Catalogue) -> str:
 
 
 def manifest_digest(manifest: Iterable[ArchiveFile], offsets: Mapping[int, int]) -> str:
-    """Digest of the files that begin below the offsets."""
+    """Digest of the files that begin below the offsets; of logs before the cut's, those of all that was read."""
     return _digest(
         [f.partition, f.offset_first, f.offset_next, f.row_count, f.digest]
         for f in sorted(manifest, key=lambda f: (f.partition, f.offset_first))

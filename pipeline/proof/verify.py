@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from pipeline.domain.errors import ConfigurationFault
@@ -21,6 +22,9 @@ from pipeline.runtime.postgres import Connection
 TOPIC = "usage.events"
 
 _Offsets = tuple[tuple[int, int], ...]
+
+#: What is recomputed once: how far the log is read, and by which meters and ignore rules.
+_Reading = tuple[_Offsets, int]
 
 
 class _Proof:
@@ -43,24 +47,27 @@ class _Proof:
             raise ConfigurationFault(f"there is no invoice {', '.join(unknown)}")
 
     def run(self) -> None:
-        """Prove everything, one recomputation for each set of offsets that was cut at."""
-        now = tuple(sorted(self.log.aggregated.items()))
-        by_offsets: dict[_Offsets, list[Invoice]] = defaultdict(list)
+        """Prove everything, one recomputation for each way of reading the log that was cut at."""
+        now = self._reading(self.log.offsets_now(), self.log.known_number)
+        readings: dict[_Reading, list[Invoice]] = defaultdict(list)
         for invoice in self.invoices:
-            by_offsets[tuple(sorted(invoice.offsets.items()))].append(invoice)
-        for offsets, invoices in by_offsets.items():
-            self._prove_at(dict(offsets), invoices, is_now=offsets == now)
-        if now not in by_offsets:
-            self._prove_now(dict(now))
+            readings[self._reading(self.log.offsets_of(invoice), int(invoice.cut["known_number"]))].append(invoice)
+        for reading, invoices in readings.items():
+            self._prove_at(reading, invoices, is_now=reading == now)
+        if now not in readings:
+            self._prove_now(now)
         for transaction_id, currency, rest in facts.rows(self.connection, "imbalances"):
             self.shared.add("ledger", f"transaction {transaction_id} is out of balance by {rest:f} {currency}")
         check_numbers(self.connection, self.shared)
 
-    def _prove_at(self, offsets: Mapping[int, int], invoices: Sequence[Invoice], *, is_now: bool) -> None:
+    def _reading(self, offsets: Mapping[int, int], horizon: int) -> _Reading:
+        return tuple(sorted(offsets.items())), self.catalogue.reading_number(horizon)
+
+    def _prove_at(self, reading: _Reading, invoices: Sequence[Invoice], *, is_now: bool) -> None:
         windows = {invoice.invoice_id: self._windows(invoice) for invoice in invoices}
         edges = [edge for listed in windows.values() for window in listed for edge in (window.from_us, window.to_us)]
         with open_workspace() as workspace:
-            if not self._recompute_usage(workspace, offsets, min(edges), max(edges)):
+            if not self._recompute_usage(workspace, reading, min(edges), max(edges)):
                 return
             if is_now:
                 self._check_present(workspace, min(edges), max(edges))
@@ -70,9 +77,9 @@ class _Proof:
             for horizon, known_alike in by_horizon.items():
                 self._compare(workspace, horizon, known_alike, windows)
 
-    def _prove_now(self, offsets: Mapping[int, int]) -> None:
+    def _prove_now(self, reading: _Reading) -> None:
         """Later events came since the cuts: buckets and tallies are compared at where aggregate stands now."""
-        if any(self.log.archived.get(partition, 0) < offset for partition, offset in offsets.items()):
+        if any(self.log.archived.get(partition, 0) < offset for partition, offset in reading[0]):
             self.shared.compared["buckets_not_compared_archive_is_behind"] += 1
             return
         windows = [window for invoice in self.invoices for window in self._windows(invoice)]
@@ -81,24 +88,26 @@ class _Proof:
             return
         with open_workspace() as workspace:
             start, end = min(w.from_us for w in windows), max(w.to_us for w in windows)
-            if self._recompute_usage(workspace, offsets, start, end):
+            if self._recompute_usage(workspace, reading, start, end):
                 self._check_present(workspace, start, end)
 
-    def _recompute_usage(self, workspace: Workspace, offsets: Mapping[int, int], start_us: int, end_us: int) -> bool:
+    def _recompute_usage(self, workspace: Workspace, reading: _Reading, start_us: int, end_us: int) -> bool:
+        offsets, known = dict(reading[0]), self.catalogue.known_at(reading[1])
         files = files_below(self.log.manifest, offsets)
-        if not check_files(self.archive_dir, files, offsets, self.shared):
+        if not check_files(self.archive_dir, files, self.log.began, offsets, self.shared):
             return False
-        spans = meter_spans(self.catalogue.meters)
-        paths = [self.archive_dir / file.path for file in files]
-        ignored_types, partition_count = self.catalogue.ignored_types, self.log.partition_count
-        read_events(workspace, paths, offsets, spans, ignored_types, partition_count, self.shared)
-        read_decisions(workspace, self.connection, self.log.topic)
+        spans = meter_spans(known.meters)
+        paths: dict[int, list[Path]] = defaultdict(list)
+        for file in files:
+            paths[file.log_number].append(self.archive_dir / file.path)
+        read_events(workspace, paths, offsets, spans, known.ignored_types, self.log.partition_count, self.shared)
+        read_decisions(workspace, self.connection, self.log)
         check_decisions(workspace, self.shared)
         compute_usage(workspace, spans, start_us, end_us)
         return True
 
     def _check_present(self, workspace: Workspace, start_us: int, end_us: int) -> None:
-        check_tallies(workspace, self.log.tallies, self.shared)
+        check_tallies(workspace, self.log, self.shared)
         check_buckets(workspace, self.connection, start_us, end_us, self.shared)
 
     def _compare(
@@ -123,6 +132,36 @@ class _Proof:
             )
             self.subjects[invoice.invoice_id] = recomputed.subjects.get(invoice.account_id, frozenset())
 
+    def owed(self, windows: Sequence[Window]) -> dict[str, tuple[str, ...]]:
+        """Give what accounts owe for periods as everything stands now, and whatever else is not in order."""
+        found: dict[str, list[str]] = {window.account_id: [] for window in windows}
+        known = self.catalogue.known_at(self.log.known_number)
+        accounts = {row.subscription_id: row.account_id for row in known.subscriptions}
+        with open_workspace() as workspace:
+            start, end = min(window.from_us for window in windows), max(window.to_us for window in windows)
+            reading = self._reading(self.log.offsets_now(), self.log.known_number)
+            if self._recompute_usage(workspace, reading, start, end):
+                self._check_present(workspace, start, end)
+                for key, cost in recompute(workspace, known, windows).costs.items():
+                    owed = ", ".join(f"{amount} for {product}" for product, amount in cost.amounts.items() if amount)
+                    if owed:
+                        found[accounts[key.subscription_id]].append(f"{key.subscription_id} {key.item}: {owed} is owed")
+        for difference in self.shared.differences:
+            for account_id in self._concerned_accounts(difference, known, accounts, list(found)):
+                found[account_id].append(str(difference))
+        return {account_id: tuple(sentences) for account_id, sentences in found.items()}
+
+    def _concerned_accounts(
+        self, difference: Difference, known: Catalogue, accounts: Mapping[str, str], asked: Sequence[str]
+    ) -> list[str]:
+        """Give the accounts a difference is about: who ever had its server, or all of them."""
+        holders = {
+            accounts[row.subscription_id]
+            for row in known.assignments
+            if row.subject == difference.subject and row.subscription_id is not None and row.subscription_id in accounts
+        }
+        return [account_id for account_id in asked if not holders or account_id in holders]
+
     def _windows(self, invoice: Invoice) -> list[Window]:
         """Give the periods an invoice speaks of: its own, and those of its corrections."""
         spans = {(invoice.period_start, invoice.period_end)} | {
@@ -142,12 +181,13 @@ class _Proof:
 
     def _invoice_proof(self, invoice: Invoice) -> InvoiceProof:
         findings = self.own[invoice.invoice_id]
-        everybodys = set().union(*self.subjects.values()) if self.subjects else set()
+        # Also of accounts whose invoices are not looked at now: their differences are not this one's.
+        somebodys = {row.subject for row in self.catalogue.assignments if row.subscription_id is not None}
         ours = self.subjects.get(invoice.invoice_id, frozenset())
         concerned: list[Difference] = [
             difference
             for difference in self.shared.differences
-            if difference.subject is None or difference.subject in ours or difference.subject not in everybodys
+            if difference.subject is None or difference.subject in ours or difference.subject not in somebodys
         ]
         differences = tuple(str(difference) for difference in [*findings.differences, *concerned])
         report = {
@@ -182,6 +222,30 @@ def verify_invoices(
         proof = _Proof(connection, archive_dir, topic, invoice_ids)
         proof.run()
     return proof.report()
+
+
+def owed_without_invoice(
+    connection: Connection, archive_dir: Path, periods: Sequence[tuple[str, datetime, datetime]], *, topic: str = TOPIC
+) -> dict[str, tuple[str, ...]]:
+    """
+    Look whether accounts that get no invoice for a period owe nothing for it indeed.
+
+    Args:
+        connection: In autocommit mode, no transaction open.
+        archive_dir: The archive folder.
+        periods: Account, start and end of the period; one of each account.
+        topic: The log's topic.
+
+    Returns:
+        By account, what is owed or not in order; nothing for those that owe nothing.
+    """
+    with connection.transaction():
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        return (
+            _Proof(connection, archive_dir, topic, ()).owed([window_of(*period) for period in periods])
+            if periods
+            else {}
+        )
 
 
 def select_invoices(

@@ -18,7 +18,7 @@ held AS (
         SELECT a.subscription_id FROM assignment a
         WHERE a.subject = span.subject AND a.valid_from <= span.span_from AND a.valid_to > span.span_from
         ORDER BY a.known_number DESC LIMIT 1) owner ON true
-    LEFT JOIN subscription s USING (subscription_id)
+    LEFT JOIN subscription_span s USING (subscription_id)
 ),
 slot AS (
     SELECT s.subject, m.meter, m.unit, m.aggregation, b.slot_start, b.quantity,
@@ -59,9 +59,11 @@ ORDER BY m.meter COLLATE "C", m.version, s.source COLLATE "C"
 
 -- name: usage_sources
 -- Who speaks for a server, and up to when it is known to be complete.
-SELECT s.source, s.event_type, s.first_at, s.last_at, c.complete_until, coalesce(c.has_no_hole, false) AS has_no_hole
-FROM source_subject s LEFT JOIN source_complete c USING (source)
+SELECT s.source, s.event_type, s.first_at, s.last_at,
+    max(c.complete_until) FILTER (WHERE c.has_no_hole) AS complete_until, coalesce(bool_or(c.has_no_hole), false) AS has_no_hole
+FROM source_subject s LEFT JOIN source_complete c ON c.source = s.source AND c.subject IN ('', s.subject)
 WHERE s.subject = %(server)s
+GROUP BY s.source, s.subject, s.event_type, s.first_at, s.last_at
 ORDER BY s.source COLLATE "C", s.event_type COLLATE "C"
 
 -- name: invoice_list
@@ -125,10 +127,14 @@ GROUP BY a.ledger_account_id, a.name, a.kind, a.account_id, a.product, a.currenc
 ORDER BY a.currency COLLATE "C", a.kind COLLATE "C", a.name COLLATE "C"
 
 -- name: known_logs
-SELECT topic, log_id::text, kafka_topic_id, partition_count, adopted_at FROM log ORDER BY topic COLLATE "C"
+-- Those set aside stand under names of their own, after the topic they were the log of.
+SELECT topic, log_id::text, kafka_topic_id, partition_count, adopted_at, set_aside_from IS NULL AS is_read
+FROM log ORDER BY coalesce(set_aside_from, topic) COLLATE "C", number DESC
 
 -- name: stage_offsets
-SELECT stage, topic, partition, offset_next, updated_at FROM consumer_offset
+-- Of logs that are read; where a stage came to in a lost one is history.
+SELECT stage, topic, partition, offset_next, updated_at FROM consumer_offset JOIN log USING (topic)
+WHERE set_aside_from IS NULL
 ORDER BY stage COLLATE "C", topic COLLATE "C", partition
 
 -- name: tallies
@@ -148,7 +154,9 @@ SELECT
     (SELECT count(*) FROM booked_charge WHERE outcome <> 'rated') AS unrated_charges,
     (SELECT count(*) FROM decision WHERE NOT settled AND outcome IN ('quarantined', 'parked', 'conflict'))
         AS open_decisions,
-    (SELECT count(*) FROM decision WHERE NOT settled AND outcome = 'duplicate') AS unsettled_duplicates
+    (SELECT count(*) FROM decision WHERE NOT settled AND outcome = 'duplicate') AS unsettled_duplicates,
+    (SELECT coalesce(sum(upper(r) - lower(r)), 0)::bigint FROM lost_number, unnest(numbers - found) AS r)
+        AS events_without_evidence
 
 -- name: last_invoices
 -- Issued invoices by month of service, newest first.

@@ -102,12 +102,12 @@ def trial_balance(connection: Connection) -> list[Row]:
 
 
 def known_logs(connection: Connection) -> list[Row]:
-    """The logs as adopted: topic, log_id, kafka_topic_id, partition_count, adopted_at."""
+    """The logs as adopted: topic, log_id, kafka_topic_id, partition_count, adopted_at, is_read (not set aside)."""
     return _rows(connection, "known_logs")
 
 
 def stage_offsets(connection: Connection) -> list[Row]:
-    """Where each stage stands: stage, topic, partition, offset_next, updated_at."""
+    """Where each stage stands in the logs that are read: stage, topic, partition, offset_next, updated_at."""
     return _rows(connection, "stage_offsets")
 
 

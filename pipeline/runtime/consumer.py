@@ -94,12 +94,15 @@ class LogConsumer:
         finally:
             self._raise_callback_error()
         good: list[Message] = []
+        failed: set[int | None] = set()
         for message in fetched:
             problem = message.error()
-            if problem is None:
+            if problem is not None:
+                failed.add(message.partition())
+                self._pending = self._pending or self._fault(problem, message)
+            elif message.partition() not in failed:
+                # What comes from behind a failed message is left: the next call raises, and reading begins again.
                 good.append(message)
-            elif self._pending is None:
-                self._pending = self._fault(problem, message)
         if self._pending is not None and not good:
             pending, self._pending = self._pending, None
             raise pending

@@ -5,9 +5,17 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import (
+    TIMESTAMP_LOG_APPEND_TIME,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # it is public, see its manual
 
 from pipeline.domain.errors import ConfigurationFault, InvariantViolation, TransientFault
@@ -24,6 +32,7 @@ __all__ = [
     "ensure_topics",
     "load_topics",
     "read_log_identity",
+    "record_time",
     "verify_log",
     "watermarks",
 ]
@@ -166,6 +175,39 @@ def watermarks(bootstrap_servers: str, topic: str) -> dict[int, tuple[int, int]]
         raise TransientFault(f"the broker does not tell the offsets of {topic}: {error}") from error
     finally:
         consumer.close()
+
+
+def record_time(bootstrap_servers: str, topic: str, partition: int, offset: int) -> datetime | None:
+    """
+    Tell when the log took the record at an offset; None where there is none, or its time is the sender's.
+
+    Raises:
+        TransientFault: The broker does not answer.
+    """
+    consumer = _reader(bootstrap_servers)
+    try:
+        consumer.assign([TopicPartition(topic, partition, offset)])
+        deadline = time.monotonic() + REQUEST_TIMEOUT_SECONDS
+        while time.monotonic() < deadline:
+            message = consumer.poll(0.2)
+            if message is None:
+                continue
+            error = message.error()
+            if error is None:
+                kind, at_ms = message.timestamp()
+                is_there = message.offset() == offset and kind == TIMESTAMP_LOG_APPEND_TIME
+                return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=at_ms) if is_there else None
+            if error.code() in (
+                KafkaError._PARTITION_EOF,
+                KafkaError._AUTO_OFFSET_RESET,
+                KafkaError.OFFSET_OUT_OF_RANGE,
+            ):
+                return None
+    except KafkaException as error:
+        raise TransientFault(f"offset {offset} of {topic}, partition {partition} cannot be read: {error}") from error
+    finally:
+        consumer.close()
+    raise TransientFault(f"the broker does not give offset {offset} of {topic}, partition {partition}")
 
 
 def verify_log(

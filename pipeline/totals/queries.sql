@@ -7,12 +7,14 @@ FROM dirty_mark ORDER BY mark_number LIMIT %(marks_max)s
 DELETE FROM dirty_mark WHERE mark_number = ANY(%(mark_numbers)s::bigint[])
 
 -- name: read_usage_span
--- The event times there is any usage for.
-SELECT min(first_at), max(last_at) FROM source_subject
+-- The event times there is any usage for: a gauge holds on behind its last sample.
+SELECT min(first_at),
+       max(last_at) + make_interval(secs => (SELECT coalesce(max(gap_seconds_max), 0) FROM meter_version))
+FROM source_subject
 
 -- name: read_subscriptions
 SELECT s.subscription_id, s.account_id, a.time_zone, s.starts_at, coalesce(s.ends_at, 'infinity')
-FROM subscription s JOIN billing_account a USING (account_id)
+FROM subscription_span s JOIN billing_account a USING (account_id)
 
 -- name: read_price_models
 SELECT price_version_id, model FROM price_version
@@ -95,6 +97,8 @@ WITH stretch AS (
     JOIN usage_bucket b ON b.series_id = r.series_id
         AND b.slot_start >= stretch.period_start + stretch.hour_from * interval '1 hour'
         AND b.slot_start < stretch.period_start + stretch.hour_to * interval '1 hour'
+    -- A clock moved by half an hour leaves a last short hour.
+    JOIN billed_item i ON i.billed_item_id = stretch.billed_item_id AND b.slot_start < i.period_end
 )
 SELECT billed_item_id, segment, count(*)::numeric FROM hours GROUP BY billed_item_id, segment
 
@@ -121,12 +125,12 @@ WHERE t.sent_at IS NULL
 ORDER BY t.billed_item_id LIMIT %(items_max)s
 
 -- name: take_unbooked
--- The sweep: sent, not booked at its revision, and waiting longer than its back-off allows.
+-- The sweep: sent, not booked and rated at its revision, and waiting longer than its back-off allows.
 SELECT t.billed_item_id, t.generation, t.revision, t.segments, b.period_start, b.period_end, b.subject, b.item, a.currency
 FROM usage_total t JOIN billed_item b USING (billed_item_id) JOIN billing_account a USING (account_id)
 LEFT JOIN booked_charge c USING (billed_item_id)
 WHERE t.sent_at < now() - make_interval(secs => %(sweep_seconds)s) * (2 ^ least(t.send_count - 1, 6))
-    AND (c.billed_item_id IS NULL OR c.generation <> t.generation OR c.revision < t.revision)
+    AND (c.billed_item_id IS NULL OR c.generation <> t.generation OR c.revision < t.revision OR c.outcome <> 'rated')
 ORDER BY t.sent_at LIMIT %(items_max)s
 
 -- name: record_sent

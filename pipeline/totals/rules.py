@@ -7,7 +7,7 @@ from decimal import Decimal
 from pipeline.catalogue.assignments import effective, effective_bindings
 from pipeline.catalogue.model import Assignment, Binding
 from pipeline.domain.decimals import plain
-from pipeline.domain.period import Period, months_between
+from pipeline.domain.period import Period, months_between, period_containing
 from pipeline.totals.model import BilledItem, ItemKey, Mark, PriceSegment, SegmentTotal, Stretch, SubscriptionSpan
 
 
@@ -38,15 +38,20 @@ def items_touched(
         return {}
     found: dict[ItemKey, Period] = {}
     for mark in marks:
-        span = _clip(mark.time_from, mark.time_to, usage_span)
+        time_from = mark.time_from
+        if mark.subscription_id is not None:
+            # A price or an end cuts the whole month, also of servers that were gone before it.
+            time_from = period_containing(time_from, subscriptions[mark.subscription_id].time_zone).start
+        span = _clip(time_from, mark.time_to, usage_span)
         if span is None:
             continue
         for subscription_id, subject in _concerned(mark, span, assignments):
             subscription = subscriptions[subscription_id]
-            running = _clip(span.start, span.end, Period(subscription.starts_at, subscription.ends_at))
-            if running is None:
+            # Not cut at the subscription's end: an end that moved back leaves items that must go to nothing.
+            start = max(span.start, subscription.starts_at)
+            if start >= span.end:
                 continue
-            periods = list(months_between(running.start, running.end, subscription.time_zone))
+            periods = list(months_between(start, span.end, subscription.time_zone))
             for item, subjects in _items(bindings.get(subscription_id, ()), mark.meter, subject, per_subject_prices):
                 for period in periods:
                     for billed_subject in subjects:

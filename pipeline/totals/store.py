@@ -17,7 +17,7 @@ from pipeline.totals.rules import rfc3339
 
 QUERIES = load_queries(__package__)
 
-#: Usage is looked for this long behind the last event: a gauge holds on, an increase belongs to a slot's end.
+#: A day more on both sides than there is usage for: slots and hours reach over their samples.
 USAGE_TAIL = timedelta(days=1)
 
 
@@ -56,20 +56,28 @@ def read_per_subject_prices(connection: Connection) -> frozenset[int]:
 def mark_items(
     connection: Connection, touched: Mapping[ItemKey, Period], subscriptions: Mapping[str, SubscriptionSpan]
 ) -> None:
-    """Create items never seen and leave a mark for each item touched."""
+    """Leave a mark for each item touched; one never seen is made where its subscription runs in its period."""
     keys = sorted(touched)
     if not keys:
         return
-    columns = {
+    running = [key for key in keys if _runs(subscriptions[key.subscription_id], touched[key])]
+    accounts = [subscriptions[key.subscription_id].account_id for key in running]
+    ends = [touched[key].end for key in running]
+    connection.execute(QUERIES["create_items"], {**_item_columns(running), "accounts": accounts, "ends": ends})
+    connection.execute(QUERIES["mark_items"], _item_columns(keys))
+
+
+def _runs(subscription: SubscriptionSpan, period: Period) -> bool:
+    return subscription.starts_at < period.end and period.start < subscription.ends_at
+
+
+def _item_columns(keys: Sequence[ItemKey]) -> dict[str, list[Any]]:
+    return {
         "subscriptions": [key.subscription_id for key in keys],
         "items": [key.item for key in keys],
         "starts": [key.period_start for key in keys],
         "subjects": [key.subject for key in keys],
     }
-    accounts = [subscriptions[key.subscription_id].account_id for key in keys]
-    ends = [touched[key].end for key in keys]
-    connection.execute(QUERIES["create_items"], {**columns, "accounts": accounts, "ends": ends})
-    connection.execute(QUERIES["mark_items"], columns)
 
 
 def delete_marks(connection: Connection, marks: Iterable[Mark]) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.ingest.replay import ReplayReport
 from pipeline.local.broker import Broker
+from pipeline.local.kafka_embedded import EmbeddedKafka
 from tests.support.databases import copied_database
 from tests.support.fresh_logs import make_fresh_logs
 from tests.support.installation import Installation, Tally
@@ -34,18 +35,34 @@ def small_trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_small_trace(tmp_path_factory.mktemp("trace") / "small.csv")
 
 
-@pytest.fixture(scope="session")
-def own_broker(broker: Broker) -> str:
-    """The address of the session's own broker: here topics are deleted, so never one that was given to us."""
-    return broker.bootstrap_servers
+@contextlib.contextmanager
+def empty_logs(broker: Broker, folder: Path) -> Iterator[str]:
+    """
+    Give the address of a broker of our own with empty logs; never one that was given to us, as topics are deleted.
+
+    The embedded one keeps what groups committed for a topic that is deleted, so each run gets one of its own.
+    """
+    with contextlib.ExitStack() as stack:
+        if broker.name == EmbeddedKafka.name:
+            broker = EmbeddedKafka(folder / "broker")
+            stack.callback(broker.stop)
+            broker.start()
+        make_fresh_logs(broker.bootstrap_servers)
+        yield broker.bootstrap_servers
+
+
+@pytest.fixture
+def own_broker(broker: Broker, tmp_path: Path) -> Iterator[str]:
+    """The address of a broker with empty logs."""
+    with empty_logs(broker, tmp_path) as bootstrap_servers:
+        yield bootstrap_servers
 
 
 @pytest.fixture
 def make_installation(own_broker: str, database_url: str, small_trace: Path, tmp_path: Path) -> MakeInstallation:
     """Make an installation with an empty database and empty logs: `make_installation(**settings)`."""
 
-    def make(partitions: int = 4, **settings: object) -> Installation:
-        make_fresh_logs(own_broker, partitions)
+    def make(**settings: object) -> Installation:
         return Installation.make(tmp_path, own_broker, database_url, small_trace, **settings)
 
     return make
@@ -53,7 +70,7 @@ def make_installation(own_broker: str, database_url: str, small_trace: Path, tmp
 
 @pytest.fixture(scope="session")
 def closed_run(
-    own_broker: str,
+    broker: Broker,
     server_url: str,
     migrated_template: str,
     small_trace: Path,
@@ -62,12 +79,18 @@ def closed_run(
     """The trace with duplicates, late and bad events, replayed and closed with everything as it is by default."""
     with contextlib.ExitStack() as stack:
         name, url = stack.enter_context(copied_database(server_url, migrated_template))
-        make_fresh_logs(own_broker)
         folder = tmp_path_factory.mktemp("closed-run")
-        installation = Installation.make(folder, own_broker, url, small_trace)
+        bootstrap_servers = stack.enter_context(empty_logs(broker, folder))
+        installation = Installation.make(folder, bootstrap_servers, url, small_trace)
         with installation.running():
             sent = installation.replay()
             installation.wait_until_read()
             run = installation.close()
         assert run.exit_code == 0, run.results
         yield ClosedRun(installation, name, sent, installation.tally(), installation.documents())
+
+
+@pytest.fixture(scope="session")
+def closed_run_invoices(closed_run: ClosedRun) -> dict[str, bytes]:
+    """The undisturbed run's invoices, without the CSV files of the run."""
+    return {name: content for name, content in closed_run.documents.items() if name.endswith((".html", ".json"))}

@@ -1,6 +1,5 @@
 """The aggregate stage on a real database: a log in memory, its readers, and what the stage has written."""
 
-import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
@@ -15,7 +14,7 @@ from pipeline.bootstrap import catalogue_view
 from pipeline.domain.identity import home_partition
 from pipeline.runtime.known_log import known_log, read_generation
 from pipeline.runtime.postgres import Connection, connect
-from tests.unit.aggregate.sending import IGNORED, LOG_US, SAMPLE
+from tests.unit.aggregate.sending import IGNORED, LOG_US, READINGS, SAMPLE, SOURCE, batch, event, second
 
 TOPIC = "usage.events"
 LOG_ID = UUID("6f1f0e8e-0000-4000-8000-000000000001")
@@ -163,7 +162,7 @@ def aggregate(connection: Connection, log: LogInMemory, *, messages_each: int = 
 
 def rows_of(connection: Connection, query: str, *parameters: object) -> list[tuple[Any, ...]]:
     """The rows of a query."""
-    return connection.execute(query, parameters).fetchall()  # type: ignore[arg-type]
+    return connection.execute(query, parameters).fetchall()
 
 
 def everything_written(connection: Connection) -> dict[str, list[tuple[Any, ...]]]:
@@ -240,6 +239,19 @@ def dying(database_url: str) -> Iterator[tuple[DyingConnection, Connection]]:
         real.close()
 
 
-def numbers() -> Iterator[int]:
-    """1, 2, 3, ..."""
-    return itertools.count(1)
+def tally(connection: Connection, partition: int = 0) -> dict[str, int]:
+    """Outcomes of a partition that are not zero."""
+    rows = rows_of(connection, "SELECT to_jsonb(t) - 'topic' - 'partition' FROM partition_tally t")
+    return {name: count for row in rows for name, count in row[0].items() if count}
+
+
+def a_little_of_everything() -> LogInMemory:
+    """Messages that make a flush run every statement it has."""
+    log = LogInMemory()
+    log.append(SOURCE, event(1, data={**READINGS, "cpu": -1}))
+    log.append(SOURCE, batch(*(event(number, at_us=second(number * 301)) for number in range(1, 6))))
+    log.append(SOURCE, event(3))
+    log.append(SOURCE, event(6, kind=IGNORED))
+    log.append(SOURCE, event(7, kind="rackmeter.control.retired.v1", subject=None, data={}))
+    log.append(SOURCE, event(8, kind="test.other.v1"))
+    return log

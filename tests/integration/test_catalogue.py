@@ -1,12 +1,15 @@
 """The catalogue and the assignments in the real database."""
 
 import contextlib
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import psycopg
 import pytest
 
+from pipeline.aggregate.store import hold_catalogue
 from pipeline.catalogue.apply import apply
 from pipeline.catalogue.document import parse_catalogue, read_catalogue
 from pipeline.catalogue.model import Assignment
@@ -91,6 +94,90 @@ def test_a_dated_price_change_marks_what_it_touches(connection: Connection) -> N
     assert marks(connection) == [(None, "acme-main", at, None)]
     apply(connection, parse_catalogue(text.replace("from: 2026-01-01}", "from: 2026-01-01, to: 2027-01-01}"), "c"))
     assert marks(connection)[1:] == [(None, "acme-main", datetime(2026, 12, 31, 23, tzinfo=UTC), None)]
+
+
+def ending(at: str | None) -> str:
+    """The small document with an end of its subscription."""
+    return SMALL.replace("from: 2026-01-01}", f"from: 2026-01-01, to: {at}}}" if at else "from: 2026-01-01}")
+
+
+def test_each_word_about_an_end_is_a_row_and_marks_what_lies_between(connection: Connection) -> None:
+    """Earlier, later or no end any more: the earlier words stay, and everything between two ends is marked."""
+    for at in (None, "2026-07-01T00:00Z", "2026-06-10T00:00Z", "2026-06-20T00:00Z", None):
+        apply(connection, parse_catalogue(ending(at and f"'{at}'"), "c"))
+    july = datetime(2026, 7, 1, tzinfo=UTC)
+    said = connection.execute("SELECT known_number, ends_at FROM subscription_end ORDER BY known_number").fetchall()
+    assert said == [(2, july), (3, day(10)), (4, day(20)), (5, None)]
+    assert load_subscriptions(connection)["acme-main"].ends_at is None
+    assert marks(connection) == [
+        (None, "acme-main", july, None),
+        (None, "acme-main", day(10), july),
+        (None, "acme-main", day(10), day(20)),
+        (None, "acme-main", day(20), None),
+    ]
+
+
+def test_an_end_that_is_known_from_the_start_marks_nothing(connection: Connection) -> None:
+    """A new subscription has no servers yet; saying its end again adds no row."""
+    apply(connection, parse_catalogue(ending("2026-07-01"), "c"))
+    apply(connection, parse_catalogue(ending("2026-07-01").replace("name: Acme", "name: Acme 2"), "c"))
+    assert load_subscriptions(connection)["acme-main"].ends_at == datetime(2026, 6, 30, 22, tzinfo=UTC)
+    assert connection.execute("SELECT count(*) FROM subscription_end").fetchone() == (1,)
+    assert marks(connection) == []
+
+
+def test_a_new_meter_does_not_reach_into_what_was_counted(connection: Connection) -> None:
+    """What was counted is read with the document's own transaction; a refused meter leaves nothing."""
+    apply(connection, parse_catalogue(SMALL, "c"))
+    connection.execute("INSERT INTO source_subject VALUES ('s', 'vm', 'sample', '2026-06-01Z', '2026-06-10T12:00Z')")
+    meter = "  more: {event_type: sample, aggregation: sum, value: x, unit: u, from: 2026-06-10}\n  hours:"
+    with pytest.raises(ConfigurationFault, match=r"meters\.more: .* begins in the future"):
+        apply(connection, parse_catalogue(SMALL.replace("  hours:", meter), "c"))
+    assert "more" not in {one.meter for one in load_meters(connection)}
+    apply(connection, parse_catalogue(SMALL.replace("  hours:", meter.replace("06-10", "06-11")), "c"))
+    assert "more" in {one.meter for one in load_meters(connection)}
+
+
+def test_a_new_meter_waits_for_events_that_are_being_counted(connection: Connection, database_url: str) -> None:
+    """An event counted while the document is applied is seen by it: the document waits for the flush."""
+    apply(connection, parse_catalogue(SMALL, "c"))
+    meter = "  more: {event_type: sample, aggregation: sum, value: x, unit: u, from: 2026-06-09}\n  hours:"
+    wanted = parse_catalogue(SMALL.replace("  hours:", meter), "c")
+    with contextlib.closing(connect(database_url, application_name="tests")) as other, ThreadPoolExecutor() as threads:
+        with other.transaction():
+            hold_catalogue(other, 1)
+            other.execute("INSERT INTO source_subject VALUES ('s', 'vm', 'sample', '2026-06-01Z', '2026-06-10Z')")
+            applying = threads.submit(apply, connection, wanted)
+            until_waiting(other, connection)
+        with pytest.raises(ConfigurationFault, match="begins in the future"):
+            applying.result(timeout=30)
+
+
+def until_waiting(watcher: Connection, watched: Connection) -> None:
+    """Wait until a connection waits for a lock."""
+    deadline = time.monotonic() + 20
+    while True:
+        waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE pid = %s AND NOT granted)"
+        if watcher.execute(waiting, (watched.info.backend_pid,)).fetchone() == (True,):
+            return
+        if time.monotonic() > deadline:
+            pytest.fail("nobody waited")
+        time.sleep(0.02)
+
+
+def test_a_move_that_races_a_retire_does_not_give_the_server_back(connection: Connection, database_url: str) -> None:
+    """The end a move reaches to is read under the lock of the known number."""
+    text = SMALL.replace("      acme-main:", "      acme-two: {plan: standard, from: 2026-01-01}\n      acme-main:")
+    apply(connection, parse_catalogue(text, "c"))
+    assign(connection, [Assignment(0, "web", "acme-main", day(1), None)], "test")
+    with contextlib.closing(connect(database_url, application_name="tests")) as other, ThreadPoolExecutor() as threads:
+        with connection.transaction():
+            retire(connection, "web", day(20), "test")
+            moving = threads.submit(move, other, "web", "acme-two", day(15), "test")
+            until_waiting(connection, other)
+        moved = moving.result(timeout=30)
+    assert [(one.valid_from, one.valid_to) for one in moved] == [(day(15), day(20))]
+    assert list_owners(connection) == {"web": [(day(1), day(15), "acme-main"), (day(15), day(20), "acme-two")]}
 
 
 def test_servers_are_assigned_moved_and_retired(connection: Connection) -> None:

@@ -47,7 +47,7 @@ def test_asking_the_gate_changes_nothing(world: World) -> None:
         ("incomplete", "UPDATE source_completeness SET complete_until = '2013-07-31Z' WHERE source = 'agent-acme'"),
         ("incomplete", "DELETE FROM source_completeness WHERE source = 'agent-acme'"),
         ("hole", "UPDATE identity_epoch SET counted = '{[1,3),[4,6)}' WHERE source = 'agent-acme'"),
-        ("hole", "INSERT INTO identity_epoch VALUES ('agent-acme', '00000000000000bb', 0, '{[2,3)}')"),
+        ("hole", "INSERT INTO identity_epoch VALUES ('agent-acme', '00000000000000bb', 0, '2013-07-01Z', '{[2,3)}')"),
         (
             "dirty",
             "INSERT INTO dirty_mark (subject, time_from, time_to) VALUES ('vm-acme', '2013-07-02Z', '2013-07-03Z')",
@@ -104,6 +104,27 @@ def test_undecided_events_hold_the_account_they_concern(
     assert [reason.code for reason in report.results[0].reasons] == [f"open_{outcome}"]
     world.admin.execute("UPDATE decision SET settled = true")
     assert outcomes(world.run())["acme"] is Outcome.ISSUED
+
+
+@pytest.mark.parametrize(
+    ("occurred_at", "log_time", "outcome"),
+    [
+        ("2033-07-10Z", "2013-07-10Z", Outcome.HELD),
+        ("2013-07-10Z", "2013-08-10Z", Outcome.HELD),
+        ("2033-07-10Z", "2013-08-10Z", Outcome.ISSUED),
+    ],
+)
+def test_a_time_that_was_not_believed_does_not_excuse_an_event(
+    world: World, occurred_at: str, log_time: str, outcome: Outcome
+) -> None:
+    """An event that claims a later time than the log's happened at the log's time at the latest."""
+    world.admin.execute(
+        "INSERT INTO decision (topic, partition, log_offset, index_in_message, outcome, reason, source, subject,"
+        " occurred_at, log_time, payload)"
+        " VALUES ('usage.events', 0, 1, 0, 'quarantined', 'time_future', 'agent-acme', 'vm-acme', %s, %s, '')",
+        (occurred_at, log_time),
+    )
+    assert outcomes(world.run())["acme"] is outcome
 
 
 def test_a_log_not_read_to_its_end_holds_everybody(world: World) -> None:

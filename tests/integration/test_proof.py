@@ -15,6 +15,8 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from pipeline.catalogue.apply import apply
+from pipeline.catalogue.document import parse_catalogue
 from pipeline.catalogue.model import Assignment
 from pipeline.catalogue.servers import assign
 from pipeline.domain.errors import ConfigurationFault
@@ -160,6 +162,10 @@ TAMPERED = {
         ["UPDATE assignment SET valid_from = valid_from + interval '1 hour' WHERE valid_from > '2013-07-01'"],
         ["an assignment was changed", "quantity"],
     ),
+    "end of a subscription": (
+        ["INSERT INTO subscription_end VALUES (1, 'acme-main', '2013-07-20Z')"],
+        ["a meter, price, binding or subscription was changed", "amount"],
+    ),
     "bucket": (
         [
             ("UPDATE usage_bucket SET quantity = quantity + 0.000000000000001 WHERE ctid IN"
@@ -298,6 +304,32 @@ def test_an_issued_invoice_stays_proven(world: World) -> None:
         report = prove(world)
         assert report.differences == ()
         assert len(report.invoices) >= 3
+    finally:
+        for partition, count in length.items():
+            del world.log.partitions[partition][count:]
+
+
+def test_an_issued_invoice_outlives_an_end_of_its_subscription(world: World) -> None:
+    """Said afterwards, an end is not known at the cut's horizon (trap 31); what it takes back is corrected."""
+    length = {partition: len(listed) for partition, listed in world.log.partitions.items()}
+    begins = "acme-main: {plan: metered, from: 2013-01-01"
+    try:
+        for end in ("2014-01-01", "2013-07-20"):
+            text = proof_world.CATALOGUE.replace(begins, f"{begins}, to: {end}")
+            with world.connect() as connection:
+                assert apply(connection, parse_catalogue(text, "catalogue.yaml")).is_changed
+            assert prove(world).differences == ()
+        with world.connect() as connection:
+            late(world, connection)
+            run = proof_world.close(world, connection, "2013-08")
+            assert {result.outcome.value for result in run.results} <= {"issued", "nothing_to_bill"}, run.results
+            row = connection.execute(
+                "SELECT sum(amount_exact) FROM invoice_line JOIN invoice USING (invoice_id)"
+                " WHERE account_id = 'acme' AND description LIKE '%correction%'"
+            ).fetchone()
+            assert row is not None
+            assert row[0] < 0
+        assert prove(world).differences == ()
     finally:
         for partition, count in length.items():
             del world.log.partitions[partition][count:]

@@ -27,7 +27,8 @@ INSERT INTO meter_version (meter, version, event_type, aggregation, value_field,
     VALUES ('cpu', 1, 'sample', 'time_weighted', 'cores', 'core-second', 300, 600, '2013-01-01Z', 1);
 INSERT INTO price_version (price, version, model, product, currency, unit, base_units, parameters, digest, known_number)
     VALUES ('cpu', 1, 'per_unit', 'compute', 'EUR', 'core-hour', 3600, '{{}}', 'digest', 1);
-INSERT INTO subscription VALUES ('s1', 'acme', 'basic', '2013-01-01Z', NULL, 1);
+INSERT INTO subscription VALUES ('s1', 'acme', 'basic', '2013-01-01Z', 1);
+INSERT INTO subscription_end VALUES (1, 's1', '2014-01-01Z');
 INSERT INTO price_binding VALUES (1, 's1', 'cpu', 'cpu', 1, '2013-01-01Z');
 INSERT INTO assignment (known_number, subject, subscription_id, valid_from, said_by)
     VALUES (1, 'vm-1', 's1', '2013-06-30T22:00Z', 'test');
@@ -44,12 +45,14 @@ INSERT INTO billing_period (account_id, period_start, period_end) VALUES ('acme'
     '2013-06-30T22:00Z');
 INSERT INTO invoice (invoice_id, account_id, period_start, period_end, currency, cut, total_minor, seller)
     VALUES ('draft', 'acme', {JULY}, 'EUR', '{{}}', 500, 'host');
-INSERT INTO invoice (invoice_id, account_id, period_start, period_end, currency, cut, total_minor, seller, state,
-        number, issued_on, due_on, proven_at, proof, document, document_digest)
-    VALUES ('issued', 'acme', '2013-05-31T22:00Z', '2013-06-30T22:00Z', 'EUR', '{{}}', 500, 'host', 'issued', 'INV-1',
-        '2013-07-01', '2013-07-15', now(), '{{}}', '{{}}', 'digest');
-INSERT INTO invoice_line VALUES ('issued', 1, 's1', 'cpu', 'compute', {JULY}, '', 'CPU', 1, 5, 500, '[]');
-INSERT INTO invoice_entry VALUES (1, 'issued', 1);
+INSERT INTO invoice (invoice_id, account_id, period_start, period_end, currency, cut, total_minor, seller)
+    VALUES ('issued', 'acme', '2013-05-31T22:00Z', '2013-06-30T22:00Z', 'EUR', '{{}}', 500, 'host');
+INSERT INTO invoice_line
+    SELECT invoice_id, 1, 's1', 'cpu', 'compute', {JULY}, '', 'CPU', 1, 5, 500, '[]' FROM invoice;
+INSERT INTO invoice_entry VALUES (1, 'issued', 1), (2, 'draft', 1);
+UPDATE invoice SET state = 'issued', number = 'INV-1', issued_on = '2013-07-01', due_on = '2013-07-15',
+    proven_at = now(), proof = '{{}}', document = '{{}}', document_digest = 'digest' WHERE invoice_id = 'issued';
+INSERT INTO proof_failure VALUES ('draft', 'acme', '2013-05-31T22:00Z', now(), '{{}}', NULL);
 INSERT INTO number_series (seller, series) VALUES ('host', '2013');
 INSERT INTO payment_attempt (invoice_id, attempt_number, gateway, idempotency_key, amount_minor, currency)
     VALUES ('issued', 1, 'manual', 'issued:1', 500, 'EUR');
@@ -61,6 +64,13 @@ BREAKS: dict[str, LiteralString] = {
     "installation_pkey": "INSERT INTO installation (only_row) VALUES (true)",
     "installation_generation_ck": "UPDATE installation SET generation = 0",
     "log_partition_count_ck": "INSERT INTO log VALUES ('other', gen_random_uuid(), '', 0)",
+    "log_name_ck": (
+        "INSERT INTO log (topic, log_id, kafka_topic_id, partition_count, set_aside_from)"
+        " VALUES ('usage.events@1', gen_random_uuid(), '', 8, 'usage.events')"
+    ),
+    "lost_number_found_ck": (
+        "INSERT INTO lost_number VALUES ('usage.events', 's', '00f3a1b2c3d4e5f6', '{[1,5)}', '{[4,6)}')"
+    ),
     "consumer_offset_position_ck": (
         "INSERT INTO consumer_offset (stage, topic, partition, log_id, offset_next, generation)"
         " VALUES ('aggregate', 'usage.events', 0, gen_random_uuid(), -1, 1)"
@@ -69,11 +79,11 @@ BREAKS: dict[str, LiteralString] = {
         "INSERT INTO partition_tally (topic, partition, received, counted) VALUES ('usage.events', 0, 2, 1)"
     ),
     "identity_epoch_epoch_ck": (
-        "INSERT INTO identity_epoch (source, epoch, partition) VALUES ('s', '00F3A1B2C3D4E5F6', 0)"
+        "INSERT INTO identity_epoch (source, epoch, partition, first_seen_at) VALUES ('s', '00F3A1B2C3D4E5F6', 0, '2013-07-01Z')"
     ),
     "identity_epoch_one_state_ck": (
-        "INSERT INTO identity_epoch (source, epoch, partition, counted, parked)"
-        " VALUES ('s', '00f3a1b2c3d4e5f6', 0, '{[1,5)}', '{[4,6)}')"
+        "INSERT INTO identity_epoch (source, epoch, partition, first_seen_at, counted, parked)"
+        " VALUES ('s', '00f3a1b2c3d4e5f6', 0, '2013-07-01Z', '{[1,5)}', '{[4,6)}')"
     ),
     "decision_outcome_ck": (
         "INSERT INTO decision (topic, partition, log_offset, index_in_message, outcome, reason, log_time)"
@@ -120,7 +130,7 @@ BREAKS: dict[str, LiteralString] = {
         " known_number) VALUES ('cpu', 1, 'per_unit', 'x', 'EUR', 'u', 1, '{}', 'd', 1)"
     ),
     "billing_account_policy_ck": "UPDATE billing_account SET gate_policy = 'guess'",
-    "subscription_span_ck": "UPDATE subscription SET ends_at = starts_at",
+    "subscription_end_span_ck": "INSERT INTO subscription_end VALUES (2, 's1', '2013-01-01Z')",
     "assignment_span_ck": (
         "INSERT INTO assignment (known_number, subject, valid_from, valid_to, said_by)"
         " VALUES (2, 'vm-1', '2013-07-01Z', '2013-07-01Z', 'test')"
@@ -169,6 +179,10 @@ BREAKS: dict[str, LiteralString] = {
         "INSERT INTO ledger_entry (ledger_transaction_id, ledger_account_id, amount, currency)"
         " VALUES (1, 3, 5, 'EUR'), (1, 2, -5, 'EUR')"
     ),
+    "ledger_entry_posted_ck": (
+        "INSERT INTO ledger_entry (ledger_transaction_id, ledger_account_id, amount, currency)"
+        " VALUES (1, 1, 5, 'EUR'), (1, 2, -5, 'EUR')"
+    ),
     "booked_charge_outcome_ck": (
         "INSERT INTO booked_charge (billed_item_id, generation, revision, outcome, quantity, amounts, breakdown)"
         " VALUES (1, 1, 1, 'guessed', 0, '[]', '[]')"
@@ -191,7 +205,7 @@ BREAKS: dict[str, LiteralString] = {
         "INSERT INTO invoice (invoice_id, account_id, period_start, period_end, currency, cut, total_minor, seller)"
         f" VALUES ('second', 'acme', {JULY}, 'EUR', '{{}}', 0, 'host')"
     ),
-    "invoice_entry_pkey": "INSERT INTO invoice_entry VALUES (1, 'issued', 1)",
+    "invoice_entry_pkey": "INSERT INTO invoice_entry VALUES (1, 'draft', 1)",
     "payment_attempt_idempotency_key_key": (
         "INSERT INTO payment_attempt (invoice_id, attempt_number, gateway, idempotency_key, amount_minor, currency)"
         " VALUES ('issued', 2, 'manual', 'issued:1', 500, 'EUR')"
@@ -200,17 +214,17 @@ BREAKS: dict[str, LiteralString] = {
 }
 
 APPEND_ONLY = (
-    "catalogue_version", "meter_version", "price_version", "price_binding", "assignment", "ledger_entry",
-    "ledger_transaction", "invoice_line", "invoice_entry",
+    "catalogue_version", "meter_version", "price_version", "subscription", "subscription_end", "price_binding",
+    "assignment", "ledger_entry", "ledger_transaction", "proof_failure",
 )  # fmt: skip
 
 # What a stage may do beyond reading and adding. Everything that is not here it may not.
 MAY_UPDATE = {
     "log", "consumer_offset", "partition_tally", "identity_epoch", "source_completeness", "source_subject", "decision",
-    "known_number", "billing_account", "seller", "subscription", "usage_bucket", "usage_day", "usage_total",
+    "lost_number", "known_number", "billing_account", "seller", "usage_bucket", "usage_day", "usage_total",
     "booked_charge", "billing_period", "invoice", "number_series", "payment_attempt",
 }  # fmt: skip
-MAY_DELETE = {"dirty_mark", "dirty_item"}
+MAY_DELETE = {"dirty_mark", "dirty_item", "invoice", "invoice_line", "invoice_entry"}
 MAY_ONLY_READ = {"schema_migration", "installation"}
 
 
@@ -283,6 +297,76 @@ def test_an_issued_invoice_never_changes(owner: Connection, stage: Connection) -
     owner.execute("UPDATE invoice SET total_minor = 501 WHERE invoice_id = 'draft'")
 
 
+ADD_LINE: LiteralString = (
+    "INSERT INTO invoice_line VALUES (%s, 2, 's1', 'cpu', 'compute', now(), now(), '', 'CPU', 1, 5, 500, '[]')"
+)
+ADD_ENTRY: LiteralString = "INSERT INTO invoice_entry VALUES (3, %s, 1)"
+
+
+@pytest.mark.parametrize("state", ["proven", "issued"])
+def test_lines_and_entries_are_settled_with_their_invoice(owner: Connection, stage: Connection, state: str) -> None:
+    """Once it is proven nothing is added, changed or taken away, by nobody; nor does it become a draft again."""
+    invoice_id = "issued" if state == "issued" else "draft"
+    if state == "proven":
+        owner.execute("UPDATE invoice SET state = 'proven', proven_at = now(), proof = '{}' WHERE invoice_id = 'draft'")
+    statements: tuple[LiteralString, ...] = (
+        ADD_LINE,
+        ADD_ENTRY,
+        "UPDATE invoice_line SET amount_minor = 0 WHERE invoice_id = %s",
+        "UPDATE invoice_entry SET line_number = 1 WHERE invoice_id = %s",
+        "DELETE FROM invoice_line WHERE invoice_id = %s",
+        "DELETE FROM invoice_entry WHERE invoice_id = %s",
+        "DELETE FROM invoice WHERE invoice_id = %s",
+        "UPDATE invoice SET total_minor = 501 WHERE invoice_id = %s",
+        "UPDATE invoice SET cut = '{\"offsets\": {}}' WHERE invoice_id = %s",
+        (
+            "UPDATE invoice SET state = 'draft', proven_at = NULL, proof = NULL, number = NULL, issued_on = NULL,"
+            " due_on = NULL, document = NULL, document_digest = NULL WHERE invoice_id = %s"
+        ),
+    )
+    for statement in statements:
+        with pytest.raises(psycopg.errors.RestrictViolation):
+            owner.execute(statement, (invoice_id,))
+        with pytest.raises((psycopg.errors.RestrictViolation, psycopg.errors.InsufficientPrivilege)):
+            stage.execute(statement, (invoice_id,))
+
+
+def test_a_draft_may_be_withdrawn_and_not_edited(owner: Connection, stage: Connection) -> None:
+    """Its lines come and go, and are never changed; its tables are never emptied."""
+    refused: tuple[LiteralString, ...] = (
+        "UPDATE invoice_line SET amount_minor = 0 WHERE invoice_id = 'draft'",
+        "UPDATE invoice_entry SET line_number = 1 WHERE invoice_id = 'draft'",
+        "TRUNCATE invoice_entry",
+        "TRUNCATE invoice_line CASCADE",
+        "TRUNCATE invoice CASCADE",
+        (
+            "INSERT INTO invoice (invoice_id, account_id, period_start, period_end, currency, cut, total_minor,"
+            " seller, state, proven_at, proof) VALUES ('born', 'acme', '2013-05-31T22:00Z', '2013-06-30T22:00Z', 'EUR',"
+            " '{}', 500, 'host', 'proven', now(), '{}')"
+        ),
+    )
+    for statement in refused:
+        with pytest.raises(psycopg.errors.RestrictViolation):
+            owner.execute(statement)
+    with stage.transaction():
+        stage.execute(ADD_LINE, ("draft",))
+        stage.execute("DELETE FROM invoice_entry WHERE invoice_id = 'draft'")
+        stage.execute("DELETE FROM invoice_line WHERE invoice_id = 'draft'")
+        stage.execute("DELETE FROM invoice WHERE invoice_id = 'draft'")
+    assert owner.execute("SELECT invoice_id FROM invoice").fetchall() == [("issued",)]
+
+
+def test_a_line_cannot_slip_under_a_draft_that_is_being_proven(stage: Connection, database_url: str) -> None:
+    """Who adds a line holds the draft a draft until then; the proof's commit waits."""
+    with contextlib.closing(connect(database_url, application_name="tests")) as other, stage.transaction():
+        stage.execute(ADD_LINE, ("draft",))
+        other.execute("SET lock_timeout = '50ms'")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            other.execute(
+                "UPDATE invoice SET state = 'proven', proven_at = now(), proof = '{}' WHERE invoice_id = 'draft'"
+            )
+
+
 def test_a_balance_that_two_statements_would_make_is_refused(stage: Connection) -> None:
     """Both sides of a posting come in one statement; half a posting never exists, not even inside a transaction."""
     with pytest.raises(psycopg.errors.CheckViolation, match="out of balance by 5"), stage.transaction():
@@ -346,18 +430,26 @@ def test_a_stage_cannot_reach_around_the_books(stage: Connection) -> None:
 
 
 def test_a_hole_keeps_a_source_incomplete(owner: Connection) -> None:
-    """`source_complete` says yes only when every number up to the last one seen is accounted for, in every epoch."""
+    """A source is complete until what its newest epoch said, behind no hole of it, and with no hole in earlier ones."""
     owner.execute(
         """
-        INSERT INTO identity_epoch (source, epoch, partition, counted, quarantined, parked, dropped) VALUES
-            ('whole', '0000000000000001', 0, '{[1,5)}', '{}', '{}', '{}'),
-            ('pieced', '0000000000000001', 0, '{[1,3),[6,7)}', '{[3,4)}', '{[4,5)}', '{[5,6)}'),
-            ('holed', '0000000000000001', 0, '{[1,3),[4,5)}', '{}', '{}', '{}'),
-            ('headless', '0000000000000001', 0, '{[2,5)}', '{}', '{}', '{}'),
-            ('second-epoch', '0000000000000001', 0, '{[1,5)}', '{}', '{}', '{}'),
-            ('second-epoch', '0000000000000002', 0, '{[2,3)}', '{}', '{}', '{}'),
-            ('silent', '0000000000000001', 0, '{}', '{}', '{}', '{}');
-        INSERT INTO source_completeness VALUES ('whole', '0000000000000001', '2013-08-01Z', 4);
+        INSERT INTO identity_epoch (source, epoch, partition, first_seen_at, counted, quarantined, parked, dropped) VALUES
+            ('whole', '0000000000000001', 0, '2013-07-01Z', '{[1,5)}', '{}', '{}', '{}'),
+            ('pieced', '0000000000000001', 0, '2013-07-01Z', '{[1,3),[6,7)}', '{[3,4)}', '{[4,5)}', '{[5,6)}'),
+            ('holed', '0000000000000001', 0, '2013-07-01Z', '{[1,3),[4,5)}', '{}', '{}', '{}'),
+            ('holed-later', '0000000000000001', 0, '2013-07-01Z', '{[1,5),[7,8)}', '{}', '{}', '{}'),
+            ('headless', '0000000000000001', 0, '2013-07-01Z', '{[2,5)}', '{}', '{}', '{}'),
+            ('silent', '0000000000000001', 0, '2013-07-01Z', '{}', '{}', '{}', '{}'),
+            ('reinstalled', '0000000000000009', 0, '2013-07-01Z', '{[1,5)}', '{}', '{}', '{}'),
+            ('reinstalled', '0000000000000002', 0, '2013-07-02Z', '{[1,3)}', '{}', '{}', '{}'),
+            ('lost-before', '0000000000000009', 0, '2013-07-01Z', '{[1,5),[6,7)}', '{}', '{}', '{}'),
+            ('lost-before', '0000000000000002', 0, '2013-07-02Z', '{[1,3)}', '{}', '{}', '{}');
+        INSERT INTO source_completeness VALUES
+            ('whole', '0000000000000001', '', '2013-08-01Z', 4),
+            ('holed-later', '0000000000000001', '', '2013-08-01Z', 4),
+            ('reinstalled', '0000000000000009', '', 'infinity', 4),
+            ('lost-before', '0000000000000009', '', '2013-08-01Z', 4),
+            ('lost-before', '0000000000000002', '', '2013-08-01Z', 2);
         """
     )
     rows = owner.execute("SELECT source, complete_until IS NOT NULL, has_no_hole FROM source_complete").fetchall()
@@ -366,7 +458,9 @@ def test_a_hole_keeps_a_source_incomplete(owner: Connection) -> None:
         "whole": (True, True),
         "pieced": (False, True),
         "holed": (False, False),
+        "holed-later": (True, True),
         "headless": (False, False),
-        "second-epoch": (False, False),
         "silent": (False, True),
+        "reinstalled": (False, True),
+        "lost-before": (True, False),
     }

@@ -4,14 +4,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
 from datetime import UTC, date, datetime
-from pathlib import Path
 
 from pipeline import bootstrap
-from pipeline.invoice_batch import worker
-from pipeline.invoice_batch.model import CloseRequest, Ports, Step
-from pipeline.runtime.postgres import Connection
+from pipeline.invoice_batch.model import CloseRequest, Step
 from pipeline.runtime.settings import Settings
 from tests.support.small_trace import ISSUED_ON, MONTH
 
@@ -28,17 +24,8 @@ def main(step: Step, count: int, delay_seconds: float) -> None:
         if committed is step and left["count"] == 0:
             threading.Timer(delay_seconds, die).start() if delay_seconds else die()
 
-    class Listened(worker.Worker):
-        """The close as it is, heard by us."""
-
-        def __init__(
-            self, connection: Connection, ports: Ports, documents_dir: Path, **options: Mapping[str, object]
-        ) -> None:
-            super().__init__(connection, ports, documents_dir, **options, listener=listen)  # type: ignore[arg-type]
-
-    worker.Worker = Listened  # type: ignore[misc]
     request = CloseRequest(MONTH, datetime.now(UTC), issued_on=date.fromisoformat(ISSUED_ON))
-    bootstrap.close_periods(Settings.from_environment(), request)
+    bootstrap.close_periods(Settings.from_environment(), request, listener=listen)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import time
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient  # type: ignore[attr-defined]  # it is public, see its manual
+from confluent_kafka.admin import AdminClient
 
 from pipeline.bootstrap import CHARGES_TOPIC, EVENTS_TOPIC, TOTALS_TOPIC
 from pipeline.runtime.topics import ensure_topics, load_topics
@@ -12,10 +12,10 @@ PARTITIONS = 4
 WAIT_SECONDS = 20.0
 
 
-def make_fresh_logs(bootstrap_servers: str, partitions: int = PARTITIONS) -> None:
+def make_fresh_logs(bootstrap_servers: str) -> None:
     """Delete the pipeline's topics where they are there, and make them again."""
     delete_topics(bootstrap_servers, [EVENTS_TOPIC, TOTALS_TOPIC, CHARGES_TOPIC])
-    ensure_topics(bootstrap_servers, load_topics(), {EVENTS_TOPIC: partitions})
+    ensure_topics(bootstrap_servers, load_topics(), {EVENTS_TOPIC: PARTITIONS})
 
 
 def delete_topics(bootstrap_servers: str, topics: list[str]) -> None:

@@ -16,7 +16,6 @@ from pipeline.catalogue.apply import apply
 from pipeline.catalogue.document import read_catalogue
 from pipeline.catalogue.servers import assign
 from pipeline.catalogue.store import load_subscriptions
-from pipeline.domain.errors import PipelineError
 from pipeline.ingest.emitter import Producer
 from pipeline.ingest.replay import ReplayOptions, ReplayReport, replay
 from pipeline.ingest.trace_csv import Trace, read_trace
@@ -33,6 +32,8 @@ from tests.support.small_trace import ISSUED_ON, MONTH, ZONE
 
 FAULTS_SEED = 20_130_715
 READ_SECONDS_MAX = 90.0
+#: The stages that read usage.events.
+LOG_READERS = ("aggregate", "archive")
 
 _OFFSETS = "SELECT coalesce(sum(offset_next), 0) FROM consumer_offset WHERE topic = 'usage.events'"
 _TALLY = """
@@ -140,6 +141,17 @@ class Installation:
             finally:
                 self.stages.clear()
 
+    @contextlib.contextmanager
+    def reading(self) -> Iterator["Installation"]:
+        """Run one worker of each stage that reads usage.events while the block runs."""
+        with Supervisor(self.folder / "logs", [self._spec(stage, 0) for stage in LOG_READERS]) as supervisor:
+            supervisor.start()
+            self.stages.append(supervisor)
+            try:
+                yield self
+            finally:
+                self.stages.clear()
+
     def poll(self) -> None:
         """Let the supervisors start again what ended; fail where a stage will not come back."""
         for supervisor in self.stages:
@@ -152,7 +164,11 @@ class Installation:
         return next(report for supervisor in self.stages for report in supervisor.report() if report.name == stage)
 
     def replay(
-        self, options: ReplayOptions | None = None, wrap: WrapProducer = lambda producer: producer
+        self,
+        options: ReplayOptions | None = None,
+        wrap: WrapProducer = lambda producer: producer,
+        *,
+        is_watched: bool = True,
     ) -> ReplayReport:
         """Send the trace and wait until it is durable; `wrap` may put something before the producer."""
         options = options or ReplayOptions(faults_seed=FAULTS_SEED)
@@ -163,7 +179,7 @@ class Installation:
                 bootstrap.EVENTS_TOPIC,
                 zone_name=ZONE,
                 options=options,
-                progress=lambda _sent, _total: self.poll(),
+                progress=lambda _sent, _total: self.poll() if is_watched else None,
             )
 
     def wait_until_read(self) -> None:
@@ -181,6 +197,22 @@ class Installation:
             assert time.monotonic() < deadline, f"waited {timeout_seconds:g} s for {what}; see {self.folder / 'logs'}"
             time.sleep(0.05)
 
+    def await_halt(self, timeout_seconds: float) -> None:
+        """Watch over the stages until every one of them has halted by itself."""
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            for supervisor in self.stages:
+                supervisor.poll()
+            states = {report.name: report.state for supervisor in self.stages for report in supervisor.report()}
+            if set(states.values()) == {ChildState.HALTED}:
+                return
+            assert time.monotonic() < deadline, f"not halted after {timeout_seconds:g} s: {states}"
+            time.sleep(0.1)
+
+    def move_to(self, bootstrap_servers: str) -> None:
+        """Go on with a broker at another address."""
+        self.settings = replace(self.settings, kafka_bootstrap_servers=bootstrap_servers)
+
     def close(self) -> RunReport:
         """Close the trace's month in this process."""
         period = self.trace.period(ZONE)
@@ -190,6 +222,17 @@ class Installation:
     def command(self, *arguments: str) -> "subprocess.Popen[str]":
         """Start `rackmeter ...` on this installation."""
         return self.python("-m", "pipeline", *arguments)
+
+    def run(self, *arguments: str, timeout_seconds: float = 60.0) -> tuple[int, str]:
+        """Run `rackmeter ...` to its end; give its exit code and all it said."""
+        process = self.command(*arguments)
+        try:
+            said, _ = process.communicate(timeout=timeout_seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            said, _ = process.communicate()
+            raise AssertionError(f"{arguments} takes over {timeout_seconds:g} s:\n{said[-2000:]}") from None
+        return process.returncode, said
 
     def close_command(self) -> "subprocess.Popen[str]":
         """Start `rackmeter close` of the trace's month."""
@@ -233,20 +276,11 @@ class Installation:
         """Prove every issued invoice again."""
         return bootstrap.verify(self.settings)
 
-    def run_stage_once(self, stage: str, timeout_seconds: float = 30.0) -> tuple[int, str]:
-        """Run one stage until it ends by itself; give its exit code and what it said."""
-        process = self.command("run", stage)
-        try:
-            said, _ = process.communicate(timeout=timeout_seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            said, _ = process.communicate()
-            raise AssertionError(f"{stage} still runs after {timeout_seconds:g} s:\n{said[-2000:]}") from None
-        return process.returncode, said
-
     def _spec(self, stage: str, slot: int) -> ChildSpec:
         environment = os.environ | replace(self.settings, worker_slot=slot).to_environment()
-        return ChildSpec(f"{stage}-{slot}", (sys.executable, "-m", "pipeline", "run", stage), environment)
+        return ChildSpec(
+            f"{stage}-{slot}" if slot else stage, (sys.executable, "-m", "pipeline", "run", stage), environment
+        )
 
 
 def scalar(connection: Connection, statement: str) -> int:
@@ -258,8 +292,3 @@ def scalar(connection: Connection, statement: str) -> int:
 def is_up(report: ChildReport) -> bool:
     """Whether a child runs now."""
     return report.state is ChildState.RUNNING and report.pid is not None
-
-
-def said_by(error: PipelineError) -> str:
-    """What an error tells a person."""
-    return error.detail

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from random import Random
 
-from pipeline.bootstrap import CHARGES_TOPIC, STAGES
+from pipeline.bootstrap import CHARGES_TOPIC, STAGES, Stage
 from pipeline.ingest.emitter import Producer
 from pipeline.runtime.postgres import Connection
 from tests.support.fresh_logs import record_count
@@ -14,7 +14,13 @@ from tests.support.installation import Installation, is_up, scalar
 
 FLUSH_SECONDS = 30.0
 #: How long after its work came a stage is killed at most; the later stages get theirs later.
-_DELAY_SECONDS_MAX = {"aggregate": 0.3, "archive": 0.6, "totals": 1.0, "rate": 1.2, "ledger_sink": 1.2}
+_DELAY_SECONDS_MAX: dict[Stage, float] = {
+    "aggregate": 0.3,
+    "archive": 0.6,
+    "totals": 1.0,
+    "rate": 1.2,
+    "ledger_sink": 1.2,
+}
 
 _FLUSHES = "SELECT coalesce(sum(flush_number), 0) FROM consumer_offset WHERE stage = '{stage}'"
 _TOTALS = "SELECT coalesce(sum(revision), 0) FROM usage_total"
@@ -31,11 +37,11 @@ class KillingProducer:
     def __init__(
         self, producer: Producer, installation: Installation, connection: Connection, *, messages: int, times: int = 3
     ) -> None:
-        self.killed: dict[str, int] = dict.fromkeys(STAGES, 0)
+        self.killed: dict[Stage, int] = dict.fromkeys(STAGES, 0)
         self._producer = producer
         self._installation = installation
         self._work = work_done(installation, connection)
-        self._work_at_kill = dict.fromkeys(STAGES, 0)
+        self._work_at_kill: dict[Stage, int] = dict.fromkeys(STAGES, 0)
         self._random = Random(9)
         self._sent = 0
         kills = [stage for _ in range(times) for stage in STAGES]
@@ -59,7 +65,7 @@ class KillingProducer:
         """Wait until everything is acknowledged."""
         self._producer.flush(timeout_seconds)
 
-    def _await_work(self, stage: str) -> None:
+    def _await_work(self, stage: Stage) -> None:
         self._producer.flush(FLUSH_SECONDS)
         self._installation.wait_for(
             lambda: is_up(self._installation.child(stage)) and self._work[stage]() > self._work_at_kill[stage],
@@ -67,7 +73,7 @@ class KillingProducer:
             30.0,
         )
 
-    def _kill(self, stage: str) -> None:
+    def _kill(self, stage: Stage) -> None:
         time.sleep(self._random.random() * _DELAY_SECONDS_MAX[stage])
         pid = self._installation.child(stage).pid
         assert pid is not None, f"{stage} does not run"
@@ -77,7 +83,7 @@ class KillingProducer:
         self._installation.poll()
 
 
-def work_done(installation: Installation, connection: Connection) -> Mapping[str, Callable[[], int]]:
+def work_done(installation: Installation, connection: Connection) -> Mapping[Stage, Callable[[], int]]:
     """By stage, a number that grows whenever it has done something."""
     servers = installation.settings.kafka_bootstrap_servers
     return {

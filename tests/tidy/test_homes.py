@@ -11,7 +11,7 @@ from tests.tidy.source import SourceFile, imported_modules, pipeline_files
 HOMES: dict[str, tuple[str, ...]] = {
     "confluent_kafka": ("pipeline/runtime/", "pipeline/local/kafka_", "pipeline/ingest/"),
     "faust": ("pipeline/rate/worker.py",),
-    "duckdb": ("pipeline/proof/", "pipeline/archive/twins.py"),
+    "duckdb": ("pipeline/proof/", "pipeline/archive/events.py"),
     "pandas": ("pipeline/invoice_batch/frames.py",),
     "pyarrow": ("pipeline/archive/", "pipeline/proof/"),
     "prometheus_client": ("pipeline/runtime/metrics.py",),
@@ -27,7 +27,7 @@ HOMES: dict[str, tuple[str, ...]] = {
 # The second one shows people where each setting comes from.
 READS_THE_ENVIRONMENT = ("pipeline/runtime/settings.py", "pipeline/cli/environment.py")
 # They hand the whole environment on to the processes they start.
-COPIES_THE_ENVIRONMENT = ("pipeline/local/", "pipeline/cli/demo.py", "pipeline/cli/up.py", "pipeline/bootstrap.py")
+COPIES_THE_ENVIRONMENT = ("pipeline/local/", "pipeline/cli/demo.py", "pipeline/cli/up.py", "pipeline/bootstrap/")
 # Faust and what it brings read variables when they are imported, and know no other door.
 SETS_FOR_A_LIBRARY = ("pipeline/rate/worker.py",)
 

@@ -12,6 +12,11 @@ from pipeline.invoice_batch.documents.render import render_invoice
 from pipeline.invoice_batch.frames import invoices_csv, lines_csv
 
 
+def has_documents(folder: Path, month: str, number: str) -> bool:
+    """Whether an invoice's two files lie in the folder."""
+    return all((folder / month / f"{number}.{kind}").is_file() for kind in ("html", "json"))
+
+
 def write_documents(documents: Sequence[Mapping[str, Any]], folder: Path) -> list[str]:
     """
     Make sure that every document lies in the folder as stored; give the paths, the CSV files last.

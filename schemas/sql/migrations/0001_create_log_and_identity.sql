@@ -12,14 +12,25 @@ CREATE TABLE installation (
 INSERT INTO installation DEFAULT VALUES;
 
 -- A topic as it was made. The number of partitions is for life: a source's home is a hash modulo it.
+-- A log that was lost is set aside under the name `<topic>@<log id>`, with its offsets, decisions and tallies.
 CREATE TABLE log (
     topic           text PRIMARY KEY,
     log_id          uuid NOT NULL,
     kafka_topic_id  text NOT NULL,
     partition_count integer NOT NULL,
     adopted_at      timestamptz NOT NULL DEFAULT now(),
-    CONSTRAINT log_partition_count_ck CHECK (partition_count > 0)
+    number          integer NOT NULL DEFAULT 0,     -- of the topic's logs, the oldest is 0
+    earlier_ids     uuid[] NOT NULL DEFAULT '{}',   -- ids it had before; nothing was lost in between, offsets go on
+    set_aside_from  text,                           -- the topic it was the log of; null: it still is
+    CONSTRAINT log_partition_count_ck CHECK (partition_count > 0),
+    CONSTRAINT log_name_ck CHECK (set_aside_from IS NULL OR topic = set_aside_from || '@' || log_id)
 );
+CREATE UNIQUE INDEX log_number_idx ON log (coalesce(set_aside_from, topic), number);
+
+-- Every log a topic has been, each with all its ids: by them its archive files are found.
+CREATE VIEW log_history AS
+SELECT coalesce(set_aside_from, topic) AS topic, topic AS name, number, earlier_ids || log_id AS log_ids, partition_count
+FROM log;
 
 -- Where a stage stands in a partition; also its fence. Every flush raises flush_number, also one without records.
 CREATE TABLE consumer_offset (
@@ -28,12 +39,13 @@ CREATE TABLE consumer_offset (
     partition    integer NOT NULL,
     log_id       uuid NOT NULL,
     offset_next  bigint NOT NULL DEFAULT 0,
+    offset_first bigint NOT NULL DEFAULT 0,    -- where the reading of this log began
     flush_number bigint NOT NULL DEFAULT 0,
     generation   integer NOT NULL,
     log_time_max timestamptz,                  -- running maximum of LogAppendTime
     updated_at   timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (stage, topic, partition),
-    CONSTRAINT consumer_offset_position_ck CHECK (offset_next >= 0 AND flush_number >= 0)
+    CONSTRAINT consumer_offset_position_ck CHECK (offset_first >= 0 AND offset_next >= offset_first AND flush_number >= 0)
 );
 
 -- Law 1 as a constraint: what a partition received is what was decided about it.
@@ -59,6 +71,7 @@ CREATE TABLE identity_epoch (
     source      text NOT NULL,
     epoch       text NOT NULL,                 -- 16 hex digits
     partition   integer NOT NULL,              -- the source's home
+    first_seen_at timestamptz NOT NULL,        -- by the log's clock; the newest epoch is the one that lives
     counted     int8multirange NOT NULL DEFAULT '{}',   -- counted, control or ignored
     quarantined int8multirange NOT NULL DEFAULT '{}',
     parked      int8multirange NOT NULL DEFAULT '{}',
@@ -73,21 +86,31 @@ CREATE TABLE identity_epoch (
 CREATE TABLE source_completeness (
     source          text NOT NULL,
     epoch           text NOT NULL,
+    subject         text NOT NULL,             -- the one it spoke of; '' for all of its subjects
     complete_until  timestamptz NOT NULL,      -- 'infinity' once retired
     number          bigint NOT NULL,           -- of the control event that said so; counts once no hole lies before it
-    PRIMARY KEY (source, epoch)
+    PRIMARY KEY (source, epoch, subject)
 );
 
--- Up to when each source is known to be complete: what it last said, if no number before that is missing. An epoch that
--- never said so must have no hole at all.
+-- Up to when a source is complete, for the subject '' (all of its subjects) or the one it named. The newest epoch speaks
+-- for the source; earlier ones may have no hole at all, the newest none before what it said.
 CREATE VIEW source_complete AS
+WITH epoch AS (
+    SELECT source, epoch, numbers,
+           numbers @> int8range(1, greatest(upper(numbers), 1)) AS has_no_hole,
+           row_number() OVER (PARTITION BY source ORDER BY first_seen_at DESC, epoch DESC) AS age
+    FROM (SELECT *, counted + quarantined + parked + dropped AS numbers FROM identity_epoch) AS known
+), earlier AS (
+    SELECT source, coalesce(bool_and(has_no_hole) FILTER (WHERE age > 1), true) AS has_no_hole FROM epoch GROUP BY source
+)
 SELECT e.source,
-       max(c.complete_until) AS complete_until,   -- null: it never said
-       bool_and(known.numbers @> int8range(1, greatest(coalesce(c.number + 1, upper(known.numbers)), 1))) AS has_no_hole
-FROM identity_epoch e
-CROSS JOIN LATERAL (SELECT e.counted + e.quarantined + e.parked + e.dropped AS numbers) AS known
-LEFT JOIN source_completeness c USING (source, epoch)
-GROUP BY e.source;
+       coalesce(c.subject, '') AS subject,
+       c.complete_until,                          -- null: it never said
+       earlier.has_no_hole
+           AND CASE WHEN c.number IS NULL THEN e.has_no_hole ELSE e.numbers @> int8range(1, c.number + 1) END
+           AS has_no_hole
+FROM epoch e JOIN earlier USING (source) LEFT JOIN source_completeness c USING (source, epoch)
+WHERE e.age = 1;
 
 -- Which source speaks for which subject, and between which event times.
 CREATE TABLE source_subject (
@@ -144,3 +167,16 @@ CREATE TABLE archive_file (
     PRIMARY KEY (topic, log_id, partition, offset_first),
     CONSTRAINT archive_file_range_ck CHECK (offset_next > offset_first AND row_count > 0)
 );
+
+-- Numbers that were counted from a log which was lost before the archive had them. A repeat in a later log is their
+-- evidence; until the archive has one, nothing they are part of can be proven.
+CREATE TABLE lost_number (
+    log     text NOT NULL REFERENCES log,      -- the name it is set aside under
+    source  text NOT NULL,
+    epoch   text NOT NULL,
+    numbers int8multirange NOT NULL,
+    found   int8multirange NOT NULL DEFAULT '{}',
+    PRIMARY KEY (log, source, epoch),
+    CONSTRAINT lost_number_found_ck CHECK (numbers @> found AND NOT isempty(numbers))
+);
+CREATE INDEX lost_number_source_idx ON lost_number (source, epoch);

@@ -85,10 +85,35 @@ CREATE TABLE subscription (
     account_id      text NOT NULL REFERENCES billing_account,
     plan            text NOT NULL,
     starts_at       timestamptz NOT NULL,
-    ends_at         timestamptz,
-    known_number    bigint NOT NULL,
-    CONSTRAINT subscription_span_ck CHECK (ends_at IS NULL OR ends_at > starts_at)
+    known_number    bigint NOT NULL
 );
+
+-- When a subscription ends, as it became known; the latest word holds. What was issued is proven by the word of its time.
+CREATE TABLE subscription_end (
+    known_number    bigint NOT NULL,
+    subscription_id text NOT NULL REFERENCES subscription,
+    ends_at         timestamptz,               -- null: no end any more
+    PRIMARY KEY (subscription_id, known_number)
+);
+
+CREATE VIEW subscription_span AS
+SELECT s.subscription_id, s.account_id, s.plan, s.starts_at, (
+        SELECT e.ends_at FROM subscription_end e
+        WHERE e.subscription_id = s.subscription_id ORDER BY e.known_number DESC LIMIT 1
+    ) AS ends_at,                              -- null: no end is known
+    s.known_number
+FROM subscription s;
+
+CREATE FUNCTION check_subscription_end_v1() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.ends_at <= (SELECT starts_at FROM subscription WHERE subscription_id = NEW.subscription_id) THEN
+        RAISE EXCEPTION 'subscription % ends at %, not after it starts', NEW.subscription_id, NEW.ends_at
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'subscription_end_span_ck';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER subscription_end_span BEFORE INSERT ON subscription_end
+    FOR EACH ROW EXECUTE FUNCTION check_subscription_end_v1();
 
 -- What a subscription is charged for: a meter at a price, from a time on. Later known rows win over earlier ones.
 -- Made by `catalogue apply` from plans and contract prices, so no stage needs to know what a plan is.
@@ -129,6 +154,10 @@ CREATE TRIGGER catalogue_version_append_only BEFORE UPDATE OR DELETE OR TRUNCATE
 CREATE TRIGGER meter_version_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON meter_version
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_v1();
 CREATE TRIGGER price_version_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON price_version
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_v1();
+CREATE TRIGGER subscription_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON subscription
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_v1();
+CREATE TRIGGER subscription_end_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON subscription_end
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_v1();
 CREATE TRIGGER price_binding_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON price_binding
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_v1();

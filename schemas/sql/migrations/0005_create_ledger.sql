@@ -52,6 +52,13 @@ BEGIN
         RAISE EXCEPTION 'transaction % posts % to an account of another currency', bad.ledger_transaction_id, bad.currency
             USING ERRCODE = 'check_violation', CONSTRAINT = 'ledger_entry_currency_ck';
     END IF;
+    SELECT i.ledger_transaction_id INTO bad
+    FROM (SELECT ledger_transaction_id, min(ledger_entry_id) AS first_id FROM inserted GROUP BY 1) i
+    JOIN ledger_entry e ON e.ledger_transaction_id = i.ledger_transaction_id AND e.ledger_entry_id < i.first_id LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'transaction % is posted already; correct it by a new one', bad.ledger_transaction_id
+            USING ERRCODE = 'restrict_violation', CONSTRAINT = 'ledger_entry_posted_ck';
+    END IF;
     RETURN NULL;
 END $$;
 CREATE TRIGGER ledger_entry_balance AFTER INSERT ON ledger_entry REFERENCING NEW TABLE AS inserted

@@ -62,7 +62,21 @@ CREATE TABLE invoice_entry (
     FOREIGN KEY (invoice_id, line_number) REFERENCES invoice_line
 );
 
-CREATE INDEX invoice_entry_invoice_idx ON invoice_entry (invoice_id);  -- what an invoice took
+CREATE INDEX invoice_entry_line_idx ON invoice_entry (invoice_id, line_number);  -- what a line took
+
+-- Why a draft was withdrawn, or an account not believed to owe nothing. For people: nothing is decided by it.
+CREATE TABLE proof_failure (
+    invoice_id   text NOT NULL,                -- of the draft, which is gone; the period's next one has the same id
+    account_id   text NOT NULL,
+    period_start timestamptz NOT NULL,
+    failed_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    differences  text[] NOT NULL,              -- sentences
+    cut          jsonb,                        -- of the draft; null: there was nothing to cut
+    PRIMARY KEY (invoice_id, failed_at),
+    FOREIGN KEY (account_id, period_start) REFERENCES billing_period
+);
+CREATE TRIGGER proof_failure_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON proof_failure
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_v1();
 
 -- Gap-free numbers per legal entity and series.
 CREATE TABLE number_series (
@@ -72,19 +86,52 @@ CREATE TABLE number_series (
     PRIMARY KEY (seller, series)
 );
 
-CREATE FUNCTION refuse_issued_change_v1() RETURNS trigger LANGUAGE plpgsql AS $$
+-- An invoice begins as a draft, which may be changed and withdrawn. Once proven it only takes its number; once issued it
+-- never changes.
+CREATE FUNCTION refuse_settled_invoice_change_v1() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    by_issue CONSTANT text[] := '{state,number,issued_on,due_on,document,document_digest}';
 BEGIN
-    IF OLD.state = 'issued' THEN
+    IF TG_OP = 'INSERT' THEN
+        IF NEW.state <> 'draft' THEN
+            RAISE EXCEPTION 'invoice % does not begin as a draft', NEW.invoice_id USING ERRCODE = 'restrict_violation';
+        END IF;
+    ELSIF OLD.state = 'issued' THEN
         RAISE EXCEPTION 'invoice % is issued and never changes; correct it by a new document', OLD.invoice_id
+            USING ERRCODE = 'restrict_violation';
+    ELSIF OLD.state = 'proven' AND (TG_OP = 'DELETE' OR NEW.state = 'draft'
+        OR to_jsonb(NEW) - by_issue IS DISTINCT FROM to_jsonb(OLD) - by_issue) THEN
+        RAISE EXCEPTION 'invoice % is proven and only takes its number', OLD.invoice_id
             USING ERRCODE = 'restrict_violation';
     END IF;
     RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
 END $$;
-CREATE TRIGGER invoice_issued_frozen BEFORE UPDATE OR DELETE ON invoice
-    FOR EACH ROW EXECUTE FUNCTION refuse_issued_change_v1();
-CREATE TRIGGER invoice_line_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON invoice_line
+CREATE TRIGGER invoice_issued_frozen BEFORE INSERT OR UPDATE OR DELETE ON invoice
+    FOR EACH ROW EXECUTE FUNCTION refuse_settled_invoice_change_v1();
+CREATE TRIGGER invoice_never_emptied BEFORE TRUNCATE ON invoice
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_v1();
-CREATE TRIGGER invoice_entry_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON invoice_entry
+
+-- Lines and what they take come and go with a draft. The share lock keeps it one until we commit.
+CREATE FUNCTION refuse_settled_line_change_v1() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    line record;
+    found_state text;
+BEGIN
+    IF TG_OP = 'DELETE' THEN line := OLD; ELSE line := NEW; END IF;
+    SELECT state INTO found_state FROM invoice WHERE invoice_id = line.invoice_id FOR SHARE;
+    IF found_state <> 'draft' THEN
+        RAISE EXCEPTION 'invoice % is %, and so are its rows of %', line.invoice_id, found_state, TG_TABLE_NAME
+            USING ERRCODE = 'restrict_violation';
+    END IF;
+    RETURN line;
+END $$;
+CREATE TRIGGER invoice_line_settled BEFORE INSERT OR DELETE ON invoice_line
+    FOR EACH ROW EXECUTE FUNCTION refuse_settled_line_change_v1();
+CREATE TRIGGER invoice_entry_settled BEFORE INSERT OR DELETE ON invoice_entry
+    FOR EACH ROW EXECUTE FUNCTION refuse_settled_line_change_v1();
+CREATE TRIGGER invoice_line_never_changed BEFORE UPDATE OR TRUNCATE ON invoice_line
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_v1();
+CREATE TRIGGER invoice_entry_never_changed BEFORE UPDATE OR TRUNCATE ON invoice_entry
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_v1();
 
 CREATE TABLE payment_attempt (

@@ -10,7 +10,7 @@ GRANT USAGE ON SCHEMA public TO rackmeter_app;
 GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA public TO rackmeter_app;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO rackmeter_app;
 GRANT UPDATE ON log, consumer_offset, partition_tally, identity_epoch, source_completeness, source_subject, decision,
-    known_number, billing_account, seller, subscription, usage_bucket, usage_day, usage_total, booked_charge,
-    billing_period, invoice, number_series, payment_attempt TO rackmeter_app;
-GRANT DELETE ON dirty_mark, dirty_item TO rackmeter_app;
+    lost_number, known_number, billing_account, seller, usage_bucket, usage_day, usage_total,
+    booked_charge, billing_period, invoice, number_series, payment_attempt TO rackmeter_app;
+GRANT DELETE ON dirty_mark, dirty_item, invoice, invoice_line, invoice_entry TO rackmeter_app;
 REVOKE INSERT, UPDATE ON schema_migration, installation FROM rackmeter_app;

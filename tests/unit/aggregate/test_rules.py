@@ -154,7 +154,6 @@ def test_a_quarantined_identity_is_not_seen(first: bytes) -> None:
     folding = Folding()
     outcomes = [folding.send(value)[0] for value in (first, first, event(1), event(1), first)]
     assert outcomes == ["quarantined", "quarantined", "counted", "duplicate", "duplicate"]
-    assert folding.fold.folded.superseded == [(SOURCE, f"{EPOCH}-000000000001")]
     assert not folding.state().quarantined
     assert len(folding.fold.folded.samples[SOURCE, "vm-1", SAMPLE]) == 1
     assert tally_adds_up(folding)
@@ -167,7 +166,6 @@ def test_parked_until_its_meter_is_known() -> None:
     assert before.state().parked.to_pairs() == [(1, 2)]
     after = Folding(epochs=before.epochs)
     assert after.send(event(1)) + after.send(event(1)) == ["counted", "duplicate"]
-    assert after.fold.folded.superseded == [(SOURCE, f"{EPOCH}-000000000001")]
     assert not after.state().parked
 
 
@@ -267,17 +265,38 @@ def test_too_sparse_is_parked() -> None:
     assert folding.state().counted.interval_count == INTERVALS_MAX
 
 
+@pytest.mark.parametrize(("value", "name"), [(BAD, "quarantined"), (READINGS, "parked")])
+def test_what_is_kept_of_bad_events_is_bounded(value: dict[str, int | str | None], name: str) -> None:
+    """Trap 9: sparse numbers of events that are not counted cost no memory either; each still has its decision."""
+    odd = IntervalSet.from_pairs((number, number + 1) for number in range(1, 2 * INTERVALS_MAX, 2))
+    kept = EpochState(quarantined=odd) if name == "quarantined" else EpochState(parked=odd)
+    folding = Folding(METERS if name == "quarantined" else {}, epochs={(SOURCE, EPOCH): kept})
+    after = 2 * INTERVALS_MAX
+    for number in (after + 5, after, 2, 1, after + 6):
+        assert folding.send(event(number, data=value)) == [name]
+    assert getattr(folding.state(), name).interval_count <= INTERVALS_MAX
+    assert [number in getattr(folding.state(), name) for number in (after + 5, after, 2, 1)] == [
+        False,
+        True,
+        True,
+        True,
+    ]
+    assert folding.fold.folded.event_count == 5
+
+
 def test_complete_until_keeps_what_was_said_last() -> None:
     """The control event with the highest number counts, in whatever order they come; `retired` is for ever."""
     folding = Folding()
     control = "rackmeter.control.complete_until.v1"
     folding.send(event(9, kind=control, subject=None, data={"until": "2013-07-01T02:00:00+02:00"}))
     folding.send(event(4, kind=control, subject=None, data={"until": "2013-08-01T00:00:00Z"}))
-    assert folding.fold.folded.completeness == {(SOURCE, EPOCH): (BASE_US, 9)}
+    assert folding.fold.folded.completeness == {(SOURCE, EPOCH, ""): (BASE_US, 9)}
     folding.send(event(10, kind="rackmeter.control.retired.v1", subject=None, data={}))
-    assert folding.fold.folded.completeness == {(SOURCE, EPOCH): (None, 10)}
-    assert folding.state().counted.to_pairs() == [(4, 5), (9, 11)]
-    assert [d.outcome for d in folding.decisions] == ["control"] * 3
+    assert folding.fold.folded.completeness == {(SOURCE, EPOCH, ""): (None, 10)}
+    folding.send(event(11, kind=control, subject="vm-1", data={"until": "2013-07-02T00:00:00Z"}))
+    assert set(folding.fold.folded.completeness) == {(SOURCE, EPOCH, ""), (SOURCE, EPOCH, "vm-1")}
+    assert folding.state().counted.to_pairs() == [(4, 5), (9, 12)]
+    assert [d.outcome for d in folding.decisions] == ["control"] * 4
 
 
 def test_dropped_numbers_are_settled_and_may_still_come() -> None:
@@ -309,7 +328,7 @@ def test_control_events_that_say_nonsense_change_nothing(kind: str, data: dict[s
     assert folding.send(event(1, kind=f"rackmeter.control.{kind}.v1", subject=None, data=data)) == ["quarantined"]
     assert folding.reasons == ["control_invalid"]
     assert folding.fold.folded.completeness == {}
-    assert folding.state() == EpochState(quarantined=IntervalSet.from_pairs([(1, 2)]))
+    assert replace(folding.state(), first_seen_us=0) == EpochState(quarantined=IntervalSet.from_pairs([(1, 2)]))
 
 
 def test_an_event_is_read_by_the_versions_of_its_own_time() -> None:

@@ -10,6 +10,7 @@ from pipeline.domain.period import calendar_month
 from pipeline.invoice_batch.gate import (
     Expectation,
     GateFacts,
+    LostEvents,
     OpenDecisions,
     PartitionStand,
     UnbookedItem,
@@ -48,6 +49,7 @@ def test_the_gate_opens_when_everything_is_heard_read_and_booked() -> None:
         ("open_quarantined", {"open_decisions": (OpenDecisions("quarantined", "value_missing", "vm-1", "a", 1),)}),
         ("open_parked", {"open_decisions": (OpenDecisions("parked", "unknown_meter", None, "a", 2),)}),
         ("open_conflict", {"open_decisions": (OpenDecisions("conflict", "identity_seen", "vm-1", "a", 1),)}),
+        ("evidence_lost", {"lost_events": (LostEvents("a", 1),)}),
         ("open_duplicate", {"open_decisions": (OpenDecisions("duplicate", "identity_seen", "vm-1", "a", 1),)}),
         ("dirty", {"dirty_subjects": ("vm-1",)}),
         ("dirty", {"dirty_subjects": ("",)}),

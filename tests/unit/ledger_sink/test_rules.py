@@ -112,3 +112,13 @@ def test_any_sequence_of_charges_posts_the_last_one(charges: list[dict[str, str]
     revenue = {name: -amount for name, amount in posted.items() if name.startswith("revenue:") and amount}
     last = {f"revenue:{name}:EUR": Fraction(text) for name, text in charges[-1].items() if Fraction(text)}
     assert revenue == last
+
+
+def test_a_mended_price_is_booked_at_the_revision_it_failed_at() -> None:
+    """A charge that failed is overtaken by a rated one of its own revision, and by no other of it."""
+    failed = BookedCharge(1, 4, {}, is_rated=False)
+
+    assert failed.is_overtaken_by(1, charge(4, compute="1"))
+    assert not failed.is_overtaken_by(1, charge(4, "failed"))
+    assert not failed.is_overtaken_by(1, charge(3, compute="1"))
+    assert not BookedCharge(1, 4, {}).is_overtaken_by(1, charge(4, compute="1"))

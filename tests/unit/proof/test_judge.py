@@ -183,7 +183,7 @@ def test_sql_and_python_judge_alike(tmp_path_factory: pytest.TempPathFactory, va
         path,
     )
     with open_workspace() as workspace:
-        read_events(workspace, [path], {0: count}, [], frozenset(), 1, Findings(), fields=["cpu", "mem"])
+        read_events(workspace, {0: [path]}, {0: count}, [], frozenset(), 1, Findings(), fields=["cpu", "mem"])
         found = workspace.rows(
             "SELECT source, event_id, event_type, subject, at_us, list_transform(nano, lambda n: n::VARCHAR),"
             " expected = 'quarantined' FROM verdict ORDER BY log_offset"

@@ -1,0 +1,35 @@
+"""The only place that wires: settings become adapters, adapters become stages and jobs."""
+
+from pipeline.bootstrap.jobs import adopt_log, close_periods, replay_trace, settle_duplicates, verify
+from pipeline.bootstrap.stages import (
+    CHARGES_TOPIC,
+    EVENTS_TOPIC,
+    STAGES,
+    TOTALS_TOPIC,
+    Stage,
+    build_stage,
+    catalogue_view,
+    database,
+    exit_code_of,
+    run_stage,
+    totals_worker,
+)
+
+__all__ = [
+    "CHARGES_TOPIC",
+    "EVENTS_TOPIC",
+    "STAGES",
+    "TOTALS_TOPIC",
+    "Stage",
+    "adopt_log",
+    "build_stage",
+    "catalogue_view",
+    "close_periods",
+    "database",
+    "exit_code_of",
+    "replay_trace",
+    "run_stage",
+    "settle_duplicates",
+    "totals_worker",
+    "verify",
+]
