@@ -36,6 +36,10 @@ class Broker(Protocol):
         """Start and wait until it answers; give host:port. A folder that was used before keeps its data."""
         ...
 
+    def check(self) -> None:
+        """Raise TransientFault when it ended though nobody stopped it."""
+        ...
+
     def stop(self) -> None:
         """End cleanly within a bound. Fine when it does not run."""
         ...

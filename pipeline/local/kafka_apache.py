@@ -82,6 +82,11 @@ class ApacheKafka:
                 LOGGER.info("ports %s were taken meanwhile, trying others", ports, extra={"action": "broker_retry"})
         raise TransientFault("no free port was found")
 
+    def check(self) -> None:
+        """Raise TransientFault when it ended though nobody stopped it. Fine when it was not started."""
+        if self._process is not None:
+            self._process.check()
+
     def stop(self) -> None:
         """End the broker cleanly, or by force after a bound. Fine when it does not run."""
         process, self._process = self._process, None

@@ -70,6 +70,11 @@ class EmbeddedKafka:
         self._marker.touch()
         return self._bootstrap_servers
 
+    def check(self) -> None:
+        """Raise TransientFault when it ended though nobody stopped it. Fine when it was not started."""
+        if self._process is not None:
+            self._process.check()
+
     def stop(self) -> None:
         """End the broker cleanly, all of its log saved. Fine when it does not run."""
         process, self._process = self._process, None

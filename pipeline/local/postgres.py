@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from urllib.parse import quote
 
 import psycopg
 
 from pipeline.domain.errors import ConfigurationFault
-from pipeline.local.server_process import ServerProcess, tethered
+from pipeline.local.server_process import ServerProcess, is_running, tethered
 
 LOGGER = logging.getLogger("rackmeter.local")
 
@@ -22,6 +23,8 @@ OWNER = "rackmeter"
 DATABASE = "rackmeter"
 START_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 30.0
+# How long another server on our folder may take to end, its holder dead.
+OTHER_SECONDS_MAX = 10.0
 
 # The kernel's limit of a socket's path is 107 bytes; the server adds its own file name to the folder.
 _SOCKET_PATH_BYTES_MAX = 107
@@ -83,10 +86,11 @@ class PostgresServer:
         Make the data folder when missing, start the server, wait until it answers, give `database_url()`.
 
         Raises:
-            ConfigurationFault: The binaries are missing, or cannot run here as root.
+            ConfigurationFault: The binaries are missing, or cannot run here as root, or another server has the folder.
             TransientFault: It does not come up; the message ends with the tail of its log.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._await_no_other()
         self._prefix, self._user = self._way_to_run()
         if not (self._data / "PG_VERSION").is_file():
             self._make_data_folder()
@@ -104,13 +108,18 @@ class PostgresServer:
             user=self._user,
         )
         try:
-            process.wait_until(self._answers, START_SECONDS_MAX)
+            process.wait_until(lambda: self._is_serving(process) and self._answers(), START_SECONDS_MAX)
         except BaseException:
             process.kill()
             self._remove_socket_folder()
             raise
         self._process = process
         return self.database_url()
+
+    def check(self) -> None:
+        """Raise TransientFault when it ended though nobody stopped it. Fine when it was not started."""
+        if self._process is not None:
+            self._process.check()
 
     def stop(self) -> None:
         """End it cleanly, sessions included, within a bound. Fine when it does not run."""
@@ -130,6 +139,28 @@ class PostgresServer:
         """Stop cleanly and start again with the same data."""
         self.stop()
         return self.start()
+
+    def _await_no_other(self) -> None:
+        """Wait for the server of a holder that was killed: it takes a moment to end."""
+        deadline = time.monotonic() + OTHER_SECONDS_MAX
+        while pid := self._pid_in_file():
+            if not is_running(pid) or os.fsencode(str(self._data)) not in _command_line(pid):
+                return
+            if time.monotonic() > deadline:
+                raise ConfigurationFault(f"the database server {pid} runs on {self._data} already; stop it")
+            time.sleep(0.1)
+
+    def _is_serving(self, process: ServerProcess) -> bool:
+        """Tell whether who answers in our folder would be our own child, and not a server from before."""
+        return process.exit_code is None and self._pid_in_file() == process.pid
+
+    def _pid_in_file(self) -> int:
+        """Give the process id in the server's own lock file; 0 without one."""
+        try:
+            first = (self._data / "postmaster.pid").read_text(encoding="utf-8").partition("\n")[0].strip()
+        except FileNotFoundError:
+            return 0
+        return int(first) if first.isdecimal() else 0
 
     def _answers(self) -> bool:
         try:
@@ -213,6 +244,13 @@ class PostgresServer:
         except (OSError, LookupError, ValueError, subprocess.SubprocessError):
             return False
         return told.returncode == 0
+
+
+def _command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def _binaries() -> Path:

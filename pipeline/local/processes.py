@@ -134,11 +134,18 @@ class Supervisor:
                 child.restarts += 1
                 self._start(child)
 
-    def run(self, stop: threading.Event) -> list[ChildReport]:
-        """Start all, watch over them until `stop` is set or none is left to run, stop all, and report."""
+    def run(self, stop: threading.Event, watch: Callable[[], None] = lambda: None) -> list[ChildReport]:
+        """
+        Start all, watch over them until `stop` is set or none is left to run, stop all, and report.
+
+        Args:
+            stop: Ends the run.
+            watch: Called at each look at the children; what it raises ends the run too.
+        """
         with self:
             self.start()
             while not stop.wait(POLL_SECONDS):
+                watch()
                 self.poll()
                 if not any(child.state in (ChildState.RUNNING, ChildState.BACKING_OFF) for child in self._children):
                     break
@@ -232,6 +239,14 @@ class Supervisor:
         )
         if self._on_change is not None:
             self._on_change(report)
+
+
+def exit_code_of(reports: Sequence[ChildReport]) -> int:
+    """Give the exit code of a run: 70 where a child halted, else 78 where one is misconfigured, else 0."""
+    states = {report.state for report in reports}
+    if ChildState.HALTED in states:
+        return EXIT_HALTED
+    return EXIT_MISCONFIGURED if ChildState.MISCONFIGURED in states else 0
 
 
 @contextlib.contextmanager

@@ -125,6 +125,11 @@ class ServerProcess:
                 raise TransientFault(f"{self.name} is not ready after {timeout_seconds:g} s:\n{self.log_tail()}")
             time.sleep(0.02)
 
+    def check(self) -> None:
+        """Raise TransientFault, with the tail of its log, when it has ended though nobody stopped it."""
+        if self.exit_code is not None:
+            raise TransientFault(f"{self.name} ended with {self.exit_code}:\n{self.log_tail()}")
+
     def log_tail(self) -> str:
         """Give the end of its log, and where the rest is."""
         if not self.log_file.is_file():

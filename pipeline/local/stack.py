@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipeline.bootstrap import EVENTS_TOPIC, STAGES
 from pipeline.local.broker import choose_broker
+from pipeline.local.folder_lock import held
 from pipeline.local.postgres import PostgresServer
 from pipeline.local.processes import ChildSpec, ChildState, Supervisor
 from pipeline.runtime.migrations import migrate
@@ -21,20 +22,42 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Where broker and database are, and what the broker is."""
+    """
+    Where broker and database are, and what the broker is.
+
+    checks: One for each service that we started.
+    """
 
     kafka_bootstrap_servers: str
     database_url: str
     broker_name: str
+    checks: tuple[Callable[[], None], ...] = ()
+
+    def check(self) -> None:
+        """Raise TransientFault, with the end of its log, where a service of ours has ended by itself."""
+        for check in self.checks:
+            check()
 
 
 @contextlib.contextmanager
 def running_services(folder: Path, environment: Mapping[str, str], say: Say, partitions: int) -> Iterator[Services]:
     """
+    Hold the folder, so that nobody else runs in it, and give the services of `started_services`.
+
+    Raises:
+        ConfigurationFault: Also where another process holds the folder; nothing was touched then.
+    """
+    with held(folder), started_services(folder, environment, say, partitions) as services:
+        yield services
+
+
+@contextlib.contextmanager
+def started_services(folder: Path, environment: Mapping[str, str], say: Say, partitions: int) -> Iterator[Services]:
+    """
     Give a broker and a database, migrated and with topics: those of the environment, else our own in the folder.
 
     Args:
-        folder: Used again, it keeps its data.
+        folder: Held by the caller (`folder_lock.held`); used again, it keeps its data.
         environment: KAFKA_BOOTSTRAP_SERVERS, DATABASE_URL and RACKMETER_BROKER are looked at.
         say: Told what is started.
         partitions: Of usage.events where the topic is made now.
@@ -44,11 +67,13 @@ def running_services(folder: Path, environment: Mapping[str, str], say: Say, par
         TransientFault: A service does not come up.
     """
     with contextlib.ExitStack() as stack:
+        checks: list[Callable[[], None]] = []
         database_url = environment.get("DATABASE_URL", "")
         if not database_url:
             server = PostgresServer(folder / "database")
             stack.callback(server.stop)
             database_url = server.start()
+            checks.append(server.check)
             say("database: PostgreSQL in the folder, durable settings")
         owner = connect(database_url, application_name="rackmeter-migrate", role=None)
         try:
@@ -61,8 +86,9 @@ def running_services(folder: Path, environment: Mapping[str, str], say: Say, par
             say(f"broker: {chosen.reason}")
             stack.callback(chosen.broker.stop)
             servers, name = chosen.broker.start(), chosen.broker.name
+            checks.append(chosen.broker.check)
         ensure_topics(servers, load_topics(), {EVENTS_TOPIC: _partitions(servers, partitions)})
-        yield Services(servers, database_url, name)
+        yield Services(servers, database_url, name, tuple(checks))
 
 
 def _partitions(servers: str, wanted: int) -> int:

@@ -5,6 +5,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from pipeline.catalogue.servers import assign
 from pipeline.domain.errors import ConfigurationFault
 from pipeline.domain.identity import home_partition
 from pipeline.proof.report import Report
-from pipeline.proof.verify import select_invoices, verify_invoices
+from pipeline.proof.verify import owed_without_invoice, select_invoices, verify_invoices
 from pipeline.runtime.postgres import Connection
 from tests.integration import proof_world
 from tests.integration.proof_world import World
@@ -30,6 +31,7 @@ from tests.integration.proof_world import World
 pytestmark = pytest.mark.real
 
 NAMES = iter(range(1_000_000))
+MAY, JUNE = datetime(2013, 4, 30, 22, tzinfo=UTC), datetime(2013, 5, 31, 22, tzinfo=UTC)
 
 
 @contextlib.contextmanager
@@ -333,6 +335,34 @@ def test_an_issued_invoice_outlives_an_end_of_its_subscription(world: World) -> 
     finally:
         for partition, count in length.items():
             del world.log.partitions[partition][count:]
+
+
+@pytest.mark.parametrize(
+    "added",
+    [
+        "ignore: [unheard-of]\n",
+        "meters:\n  other: {event_type: unheard-of, aggregation: sum, value: cpu, unit: x, slot_seconds: 900}\n",
+    ],
+)
+def test_an_issued_invoice_outlives_new_rules_of_reading(world: World, added: str) -> None:
+    """What was parked when nothing read it is no difference once a meter or an ignore rule does (trap 31)."""
+    text = proof_world.CATALOGUE
+    text = text.replace("meters:\n", added) if added.startswith("meters") else text + added
+    with world.connect() as connection:
+        assert apply(connection, parse_catalogue(text, "catalogue.yaml")).is_changed
+
+    assert prove(world).differences == ()
+
+
+def test_what_is_owed_is_seen_without_an_invoice(world: World) -> None:
+    """An account that gets no invoice is looked at too: what its usage costs; a month without usage is free."""
+    with world.connect() as connection:
+        july = owed_without_invoice(
+            connection, world.archive_dir, [("acme", proof_world.START, proof_world.END), ("brick", MAY, JUNE)]
+        )
+
+    assert any("acme-main cores" in sentence and "is owed" in sentence for sentence in july["acme"])
+    assert july["brick"] == ()
 
 
 def test_unknown_invoice(world: World) -> None:
