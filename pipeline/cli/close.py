@@ -45,6 +45,7 @@ def close(
     """
     from pipeline.bootstrap import close_periods
     from pipeline.invoice_batch.model import CloseRequest
+    from pipeline.runtime.topics import await_broker
 
     year, month = month_of(period)
     request = CloseRequest(
@@ -54,9 +55,9 @@ def close(
         issued_on=date_of(issue_on) if issue_on else None,
         account_ids=tuple(account) if account else None,
     )
-    report = close_periods(
-        settings_for("kafka_bootstrap_servers", "database_url", "archive_dir", "documents_dir"), request
-    )
+    settings = settings_for("kafka_bootstrap_servers", "database_url", "archive_dir", "documents_dir")
+    await_broker(settings.kafka_bootstrap_servers)
+    report = close_periods(settings, request)
     show_run(report, form)
     if report.exit_code:
         raise typer.Exit(report.exit_code)
@@ -92,7 +93,7 @@ def run_rows(report: "RunReport") -> list[dict[str, Any]]:
 @app.command(
     epilog=examples(
         "rackmeter verify",
-        "rackmeter verify --invoice RM-2013-00001",
+        "rackmeter verify --invoice RM-2013-0001",
         "rackmeter verify --period 2013-07 --format json",
     )
 )
@@ -105,7 +106,7 @@ def verify(
     Recompute invoices from the archived events by the second implementation, and compare to the last digit.
 
     Prints each invoice's verdict and its differences; what was compared, and every difference, also go to stderr.
-    Without options: all invoices. Exit code 1: something differs.
+    Without options: all invoices. Exit code 1: something differs, or the month has no invoice.
     """
     from pipeline import bootstrap
     from pipeline.reports import store
@@ -134,5 +135,8 @@ def verify(
     say(f"compared: {compared}")
     if not report.ok:
         say(f"{len(report.differences)} differences")
+        raise typer.Exit(1)
+    if not rows and period is not None:
+        say(f"nothing is proven: {period} has no invoice; `rackmeter invoices list` shows those there are")
         raise typer.Exit(1)
     say(f"{len(rows)} invoices proven" if rows else "there is no invoice to prove")

@@ -8,13 +8,13 @@ from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING
 
 from pipeline.domain.errors import ConfigurationFault, TransientFault
-from pipeline.runtime.settings import Settings, variable_name
+from pipeline.runtime.settings import NOT_SET, OTHER_VARIABLES, Settings, foreign_variables, variable_name
 
 if TYPE_CHECKING:
     from pipeline.runtime.postgres import Connection
 
-#: Stands for a required setting that is missing and that the command can do without.
-NOT_SET = "not-set"
+__all__ = ["NOT_SET", "REQUIRED", "check_environment", "described", "masked", "reading", "settings_for"]
+
 REQUIRED = ("kafka_bootstrap_servers", "database_url", "archive_dir", "documents_dir", "state_dir")
 
 _URL_PASSWORD = re.compile(r"(://[^:@/]*:).*@")
@@ -31,11 +31,23 @@ def settings_for(*needed: str) -> Settings:
     Raises:
         ConfigurationFault: Names every needed variable that is missing and every malformed one.
     """
-    environment = dict(os.environ)
-    for name in REQUIRED if needed else ():
-        if name not in needed and not environment.get(variable_name(name), "").strip():
-            environment[variable_name(name)] = NOT_SET
-    return Settings.from_environment(environment)
+    return Settings.from_environment(not_needed=[name for name in REQUIRED if needed and name not in needed])
+
+
+def check_environment() -> None:
+    """
+    Check every setting, and that every RACKMETER_ variable means something.
+
+    Raises:
+        ConfigurationFault: Names every problem, one a line.
+    """
+    problems = foreign_variables()
+    try:
+        Settings.from_environment()
+    except ConfigurationFault as error:
+        problems = [*error.detail.splitlines(), *problems]
+    if problems:
+        raise ConfigurationFault("\n".join(problems))
 
 
 @contextmanager
@@ -69,6 +81,10 @@ def described() -> list[dict[str, str]]:
         default = "" if field.default is MISSING else str(field.default)
         source = "environment" if text else "missing" if field.default is MISSING else "default"
         rows.append({"setting": variable, "value": masked(text) or default, "source": source})
+    for variable, choices in OTHER_VARIABLES.items():
+        text = os.environ.get(variable, "").strip()
+        if choices or text:
+            rows.append({"setting": variable, "value": text, "source": "environment" if text else "default"})
     return rows
 
 

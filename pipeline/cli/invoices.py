@@ -49,7 +49,7 @@ def list_invoices(
 
 
 @app.command(
-    "show", epilog=examples("rackmeter invoices show RM-2013-00001", "rackmeter invoices show inv_… --format csv")
+    "show", epilog=examples("rackmeter invoices show RM-2013-0001", "rackmeter invoices show inv_… --format csv")
 )
 def show_invoice(
     name: Annotated[str, typer.Argument(metavar="NUMBER|ID", help="Its number, or its id (inv_…).")],

@@ -87,7 +87,7 @@ def main() -> NoReturn:
     """Run the command and end the process; our errors become a sentence on stderr and an exit code, no traceback."""
     interrupts = _noted_interrupts()
     try:
-        app()
+        app(prog_name="rackmeter")  # also where it was started as `python -m pipeline`
     except PipelineError as error:
         from pipeline.bootstrap import exit_code_of
 

@@ -37,11 +37,13 @@ def replay(
     from pipeline.bootstrap import replay_trace
     from pipeline.ingest.replay import ReplayOptions
     from pipeline.ingest.trace_csv import read_trace
+    from pipeline.runtime.topics import await_broker
 
     zone(zone_name)
     options = ReplayOptions(faults_seed=faults, events_per_message=batch, shuffle_seed=shuffle)
     settings = settings_for("kafka_bootstrap_servers")
     rows_of_trace = read_trace(trace)
+    await_broker(settings.kafka_bootstrap_servers)
     with progress_bar("sending events") as advance:
         report = replay_trace(settings, rows_of_trace, zone_name=zone_name, options=options, progress=advance)
     counts = {

@@ -5,10 +5,9 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.environment import described, settings_for
+from pipeline.cli.environment import check_environment, described, settings_for
 from pipeline.cli.options import FormatOption, examples
 from pipeline.cli.output import Format, numbers, say, show, texts
-from pipeline.runtime.settings import Settings
 
 app = typer.Typer()
 
@@ -74,7 +73,11 @@ def _partitions_of(text: str, known: list[str]) -> tuple[str, int]:
 
 @app.command("check-config", epilog=examples("rackmeter check-config", "rackmeter check-config --format json"))
 def check_config(form: FormatOption = Format.TABLE) -> None:
-    """Print every setting, its value (passwords masked) and where it comes from; then every problem, all at once."""
+    """
+    Print every setting, its value (passwords masked) and where it comes from; then every problem, all at once.
+
+    A RACKMETER_ variable that nothing reads is a problem too: it may be a setting misspelt.
+    """
     show(texts("setting", "value", "source"), described(), form)
-    Settings.from_environment()
+    check_environment()
     say("the settings can be read; `rackmeter doctor` tells whether what they name is there")

@@ -112,7 +112,8 @@ def _log_ends(settings: Settings) -> dict[int, int]:
             for partition, (_, high) in watermarks(settings.kafka_bootstrap_servers, EVENTS_TOPIC).items()
         }
     except PipelineError as error:
-        say(f"{error.detail}: ends of logs and lags are left empty")
+        say(error.detail)
+        say("ends of logs and lags are left empty")
         return {}
 
 

@@ -74,6 +74,13 @@ def check_decisions(workspace: Workspace, findings: Findings) -> None:
     findings.add_listed(
         STEP,
         [
+            (f"{_event(*who)} is settled as a duplicate, but says something else than the one that counted", subject)
+            for *who, subject in workspace.rows(QUERIES["other_content"])
+        ],
+    )
+    findings.add_listed(
+        STEP,
+        [
             (f"{_event(*who)} is {outcome}, by its content it should be {expected}", subject)
             for *who, outcome, expected, subject in workspace.rows(QUERIES["other_outcomes"])
         ],

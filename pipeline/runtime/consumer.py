@@ -8,7 +8,9 @@ from typing import Any, Self
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from pipeline.domain.errors import ConfigurationFault, InvariantViolation, PipelineError, TransientFault
+from pipeline.runtime.client_errors import ErrorLog
 from pipeline.runtime.metrics import LAG_RECORDS
+from pipeline.runtime.topics import await_broker
 
 LOGGER = logging.getLogger("rackmeter.consumer")
 
@@ -54,13 +56,18 @@ class LogConsumer:
                 still writes must be fenced: somebody else may own them already.
             on_disturbance: Called when the connection to the broker broke. The log may have been rolled back
                 meanwhile, so it must be compared again before anything read from it counts.
+
+        Raises:
+            TransientFault: No broker answers. Once there is a consumer, it waits for a broker that went away.
         """
+        await_broker(bootstrap_servers)
         self._topic = topic
         self._slot = slot
         self._group = group
         self._on_assign = on_assign
         self._on_revoke = on_revoke
         self._on_disturbance = on_disturbance
+        self._errors = ErrorLog(LOGGER, "consumer")
         self._callback_error: BaseException | None = None
         self._pending: PipelineError | None = None
         self._assigned: tuple[int, ...] = ()
@@ -195,7 +202,7 @@ class LogConsumer:
             raise error
 
     def _on_error(self, error: KafkaError) -> None:
-        LOGGER.warning("the consumer met: %s", error.str(), extra={"action": "consumer_error"})
+        self._errors.write(error)
         self._on_disturbance()
         if error.fatal() and self._pending is None:
             self._pending = self._fault(error)
@@ -236,6 +243,8 @@ def _client_config(
         "receive.message.max.bytes": 1_000_000_000,
         "fetch.wait.max.ms": 100,
         "check.crcs": True,
+        "reconnect.backoff.ms": 250,
+        "reconnect.backoff.max.ms": 5_000,
         "error_cb": on_error,
         "log_level": 2,
     }

@@ -3,6 +3,7 @@
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from pipeline.domain.errors import TransientFault
+from pipeline.runtime.client_errors import sentence
 from pipeline.runtime.topics import REQUEST_TIMEOUT_SECONDS, watermarks
 
 
@@ -15,7 +16,7 @@ def committed_offsets(bootstrap_servers: str, group: str, topic: str) -> dict[in
             [TopicPartition(topic, partition) for partition in partitions], timeout=REQUEST_TIMEOUT_SECONDS
         )
     except KafkaException as error:
-        raise TransientFault(f"the broker does not tell how far {group} is: {error}") from error
+        raise TransientFault(f"the broker does not tell how far {group} is: {sentence(error)}") from error
     finally:
         consumer.close()
     return {position.partition: position.offset for position in positions if position.offset >= 0}

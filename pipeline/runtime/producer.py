@@ -8,11 +8,14 @@ from typing import Self
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from pipeline.domain.errors import InvariantViolation, TransientFault
+from pipeline.runtime.client_errors import ErrorLog
 
 LOGGER = logging.getLogger("rackmeter.producer")
 
 # How long a send may wait for room in the client's buffer before it is a fault.
 FULL_BUFFER_SECONDS = 60.0
+
+NEXT_STEP = "Is the broker running? `rackmeter doctor` tells more; then try again."
 
 
 class LogProducer:
@@ -22,10 +25,14 @@ class LogProducer:
     Order within a partition is kept and a resend inside the client makes no duplicate. A message is acknowledged only
     once a `flush` after it returned. After a TransientFault the producer is of no more use: close it and make another,
     then send again from what you know to be acknowledged.
+
+    It can be made while no broker answers, for senders that must outlive one; who rather ends calls
+    `topics.await_broker` first.
     """
 
     def __init__(self, bootstrap_servers: str, *, linger_ms: int = 20) -> None:
         self._first_failure: str | None = None
+        self._errors = ErrorLog(LOGGER, "producer")
         self._producer = Producer(
             {
                 "bootstrap.servers": bootstrap_servers,
@@ -38,6 +45,8 @@ class LogProducer:
                 "batch.size": 262_144,
                 "queue.buffering.max.kbytes": 131_072,
                 "message.max.bytes": 4_194_304,
+                "reconnect.backoff.ms": 250,
+                "reconnect.backoff.max.ms": 5_000,
                 "error_cb": self._on_error,
                 "log_level": 2,
             }
@@ -60,7 +69,9 @@ class LogProducer:
             except BufferError:
                 self._producer.poll(0.1)
                 if time.monotonic() > deadline:
-                    raise TransientFault(f"the broker takes no messages of {topic}: the buffer stays full") from None
+                    raise TransientFault(
+                        f"the broker takes no messages of {topic}: the buffer stays full. {NEXT_STEP}"
+                    ) from None
             except KafkaException as error:
                 if error.args[0].code() == KafkaError.MSG_SIZE_TOO_LARGE:
                     raise InvariantViolation(f"a message of {len(value)} bytes is too large for {topic}") from error
@@ -77,7 +88,9 @@ class LogProducer:
         unsent_count = self._producer.flush(timeout_seconds)
         self._raise_failure()
         if unsent_count:
-            raise TransientFault(f"{unsent_count} messages were not acknowledged within {timeout_seconds:g} s")
+            raise TransientFault(
+                f"{unsent_count} messages were not acknowledged within {timeout_seconds:g} s. {NEXT_STEP}"
+            )
 
     def close(self) -> None:
         """Forget what was not acknowledged and let go of the connections; waits for nothing."""
@@ -97,10 +110,10 @@ class LogProducer:
             self._first_failure = f"a message for {message.topic()} was not delivered: {error.str()}"
 
     def _on_error(self, error: KafkaError) -> None:
-        LOGGER.warning("the producer met: %s", error.str(), extra={"action": "producer_error"})
+        self._errors.write(error)
         if error.fatal() and self._first_failure is None:
             self._first_failure = f"the producer is broken: {error.str()}"
 
     def _raise_failure(self) -> None:
         if self._first_failure is not None:
-            raise TransientFault(self._first_failure)
+            raise TransientFault(f"{self._first_failure}. {NEXT_STEP}")

@@ -1,7 +1,9 @@
 """Settings: read once from the environment, checked all at once, frozen."""
 
+import difflib
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args
@@ -9,6 +11,16 @@ from typing import Literal, get_args
 from pipeline.domain.errors import ConfigurationFault
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+
+#: Stands for a required setting that is missing and that the process can do without.
+NOT_SET = "not-set"
+
+#: Variables of ours that are no settings of a process, with what may be in them; empty: anything.
+OTHER_VARIABLES: Mapping[str, tuple[str, ...]] = {
+    "RACKMETER_BROKER": ("apache", "embedded"),  # which broker `rackmeter demo` and `up` start
+    "RACKMETER_APPROVE": (),  # the tests' golden documents are written anew
+    "RACKMETER_REAL_TRACE": (),  # the tests' recorded trace
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +59,15 @@ class Settings:
     log_level: LogLevel = "INFO"
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
+    def from_environment(
+        cls, environment: Mapping[str, str] | None = None, *, not_needed: Collection[str] = ()
+    ) -> "Settings":
         """
         Read and check every setting.
+
+        Args:
+            environment: Defaults to this process's.
+            not_needed: Names of required fields that may be missing; they are NOT_SET then.
 
         Raises:
             ConfigurationFault: Names every missing or malformed variable, one a line.
@@ -61,13 +79,16 @@ class Settings:
             name = variable_name(field.name)
             text = environment.get(name, "").strip()
             if not text:
-                if field.name in _REQUIRED:
+                if field.name in not_needed:
+                    values[field.name] = Path(NOT_SET) if field.name.endswith("_dir") else NOT_SET
+                elif field.name in _REQUIRED:
                     problems.append(f"{name} is not set: {_REQUIRED[field.name]}")
                 continue
             try:
                 values[field.name] = _parser(field.name)(text)
             except ValueError as error:
-                problems.append(f"{name}={text!r}: {error}")
+                # A database's address may hold a password, also a malformed one.
+                problems.append(f"{name}: {error}" if field.name == "database_url" else f"{name}={text!r}: {error}")
         if problems:
             raise ConfigurationFault("\n".join(problems))
         return cls(**values)  # type: ignore[arg-type]  # each value came through its field's parser
@@ -85,12 +106,44 @@ def variable_name(field_name: str) -> str:
 
 
 _REQUIRED = {
-    "kafka_bootstrap_servers": "the broker's host:port. `rackmeter demo` starts one of its own",
-    "database_url": "a PostgreSQL URL. `rackmeter demo` starts one of its own",
+    "kafka_bootstrap_servers": "the broker's host:port. `rackmeter up` starts both and prints the settings",
+    "database_url": "a PostgreSQL URL. `rackmeter up` starts both and prints the settings",
     "archive_dir": "the folder for the archive, e.g. /var/lib/rackmeter/archive",
     "documents_dir": "the folder for invoices, e.g. /var/lib/rackmeter/documents",
     "state_dir": "a folder for working state, e.g. /var/lib/rackmeter/state",
 }
+
+
+def foreign_variables(environment: Mapping[str, str] | None = None) -> list[str]:
+    """Give a sentence for each RACKMETER_ variable that nothing reads, or that has a value nothing understands."""
+    environment = os.environ if environment is None else environment
+    settings = [variable_name(field.name) for field in fields(Settings)]
+    found: list[str] = []
+    for name in sorted(name for name in environment if name.startswith("RACKMETER_") and name not in settings):
+        if name not in OTHER_VARIABLES:
+            near = difflib.get_close_matches(name, [*settings, *OTHER_VARIABLES], 1)
+            found.append(f"{name} is not a setting" + (f"; is {near[0]} meant?" if near else ""))
+        elif OTHER_VARIABLES[name] and environment[name].strip() not in ("", *OTHER_VARIABLES[name]):
+            found.append(f"{name}={environment[name]!r}: {' or '.join(OTHER_VARIABLES[name])} is wanted")
+    return found
+
+
+_ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.%]+\]|[^\s:/@\[\]]+):([0-9]{1,5})")
+_DATABASE = re.compile(r"postgres(?:ql)?://|\s*\w+\s*=")
+
+
+def _addresses(text: str) -> str:
+    for address in text.split(","):
+        match = _ADDRESS.fullmatch(address.strip())
+        if match is None or not 1 <= int(match[1]) <= 65_535:
+            raise ValueError("host:port is wanted, e.g. kafka:9092, several with commas")
+    return text
+
+
+def _database(text: str) -> str:
+    if not _DATABASE.match(text):
+        raise ValueError("postgresql://user@host/database is wanted, or words like host=db dbname=rackmeter")
+    return text
 
 
 def _whole(text: str) -> int:
@@ -115,14 +168,21 @@ def _level(text: str) -> str:
     return text.upper()
 
 
+_PARSERS: Mapping[str, Callable[[str], object]] = {
+    "kafka_bootstrap_servers": _addresses,
+    "database_url": _database,
+    "log_level": _level,
+}
+
+
 def _parser(field_name: str) -> Callable[[str], object]:
-    if field_name == "log_level":
-        return _level
+    if field_name in _PARSERS:
+        return _PARSERS[field_name]
     if field_name.endswith("_dir"):
         return Path
     if field_name.endswith("_seconds") and field_name != "close_grace_seconds":
         return _seconds
-    return str if field_name in ("kafka_bootstrap_servers", "database_url") else _whole
+    return _whole
 
 
 def checkout_dir() -> Path:

@@ -19,6 +19,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # it is public, see its manual
 
 from pipeline.domain.errors import ConfigurationFault, InvariantViolation, TransientFault
+from pipeline.runtime.client_errors import sentence
 from pipeline.runtime.producer import LogProducer
 from pipeline.runtime.topic_specs import TopicSpec, load_topics
 
@@ -27,6 +28,7 @@ __all__ = [
     "BeginReason",
     "LogIdentity",
     "TopicSpec",
+    "await_broker",
     "begin_log",
     "begin_logs_again",
     "ensure_topics",
@@ -40,6 +42,8 @@ __all__ = [
 # The topic that holds our own log ids.
 IDENTITY_TOPIC = "rackmeter.log"
 REQUEST_TIMEOUT_SECONDS = 15.0
+#: How long a broker may take to answer at all, e.g. because it is just starting.
+BROKER_WAIT_SECONDS = 10.0
 _LEADERLESS = (
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
@@ -59,6 +63,11 @@ class LogIdentity:
     log_id: uuid.UUID
     kafka_topic_id: str
     partition_count: int
+
+
+def await_broker(bootstrap_servers: str, seconds: float = BROKER_WAIT_SECONDS) -> None:
+    """Wait until a broker answers; TransientFault with the next step where none does in time."""
+    _admin(bootstrap_servers, seconds)
 
 
 def ensure_topics(
@@ -172,7 +181,7 @@ def watermarks(bootstrap_servers: str, topic: str) -> dict[int, tuple[int, int]]
     try:
         return {partition: _available(consumer, topic, partition) for partition in range(partition_count)}
     except KafkaException as error:
-        raise TransientFault(f"the broker does not tell the offsets of {topic}: {error}") from error
+        raise TransientFault(f"the broker does not tell the offsets of {topic}: {sentence(error)}") from error
     finally:
         consumer.close()
 
@@ -204,7 +213,7 @@ def record_time(bootstrap_servers: str, topic: str, partition: int, offset: int)
             ):
                 return None
     except KafkaException as error:
-        raise TransientFault(f"offset {offset} of {topic}, partition {partition} cannot be read: {error}") from error
+        raise TransientFault(f"offset {offset} of {topic}, partition {partition} cannot be read: {sentence(error)}") from error
     finally:
         consumer.close()
     raise TransientFault(f"the broker does not give offset {offset} of {topic}, partition {partition}")
@@ -251,8 +260,17 @@ def verify_log(
         )
 
 
-def _admin(bootstrap_servers: str) -> AdminClient:
-    return AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 2})
+def _admin(bootstrap_servers: str, seconds: float = BROKER_WAIT_SECONDS) -> AdminClient:
+    try:
+        admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 2})
+        admin.list_topics(timeout=seconds)
+    except KafkaException as error:
+        raise TransientFault(
+            f"no broker answers at {bootstrap_servers}; start it or correct KAFKA_BOOTSTRAP_SERVERS; "
+            "`rackmeter doctor` tells more",
+            "broker_unreachable",
+        ) from error
+    return admin
 
 
 def _reader(bootstrap_servers: str) -> Consumer:
@@ -296,7 +314,7 @@ def _describe(admin: AdminClient, topic: str) -> Any | None:
     except KafkaException as error:
         if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             return None
-        raise TransientFault(f"the broker does not describe topic {topic}: {error}") from error
+        raise TransientFault(f"the broker does not describe topic {topic}: {sentence(error)}") from error
 
 
 def _topic_facts(admin: AdminClient, topic: str) -> tuple[str, int]:
@@ -330,7 +348,7 @@ def _create(admin: AdminClient, spec: TopicSpec) -> bool:
     except KafkaException as error:
         if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
             return False
-        raise TransientFault(f"the broker does not make topic {spec.name}: {error}") from error
+        raise TransientFault(f"the broker does not make topic {spec.name}: {sentence(error)}") from error
     _await_topic(admin, spec.name)
     return True
 
@@ -367,7 +385,7 @@ def _recorded_identities(bootstrap_servers: str) -> dict[str, LogIdentity]:
             elif time.monotonic() > deadline:
                 raise TransientFault(f"{IDENTITY_TOPIC} cannot be read to its end: stopped at {low} of {high}")
     except KafkaException as error:
-        raise TransientFault(f"{IDENTITY_TOPIC} cannot be read: {error}") from error
+        raise TransientFault(f"{IDENTITY_TOPIC} cannot be read: {sentence(error)}") from error
     finally:
         consumer.close()
     return recorded

@@ -365,6 +365,30 @@ def test_what_is_owed_is_seen_without_an_invoice(world: World) -> None:
     assert july["brick"] == ()
 
 
+def test_a_conflict_made_a_duplicate_is_seen(world: World) -> None:
+    """A number used again for something else is a conflict; said to be a repeat, the proof names it (trap 2)."""
+    server = "vm-1"
+    home = home_partition(proof_world.source_of(server), proof_world.PARTITIONS)
+    key = proof_world.source_of(server).encode()
+    other = proof_world.event(server, 1, proof_world.START, cpu=500, mem=1, sent=1, requests=1)
+    length = len(world.log.partitions[home])
+    try:
+        world.log.append(home, json.dumps(other).encode(), key=key, at_ms=proof_world.LOG_TIME_MS)
+        with world.connect() as connection:
+            proof_world.read(world, connection)
+        assert prove(world).differences == ()
+        tamper(
+            world,
+            "UPDATE decision SET outcome = 'duplicate', settled = true WHERE outcome = 'conflict'",
+            "UPDATE partition_tally SET duplicate = duplicate + conflict, conflict = 0",
+        )
+        assert any(
+            "says something else than the one that counted" in difference for difference in prove(world).differences
+        )
+    finally:
+        del world.log.partitions[home][length:]
+
+
 def test_unknown_invoice(world: World) -> None:
     """Asking for an invoice there is none of is an error, not a proof of nothing."""
     with world.connect() as connection:
