@@ -1,6 +1,7 @@
 """`rackmeter demo`: a month of usage through the whole pipeline to proven invoices, on this machine."""
 
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -12,7 +13,10 @@ from pipeline.cli.options import examples
 from pipeline.cli.output import Column, Format, numbers, say, show, texts
 
 if TYPE_CHECKING:
-    from pipeline.local.demo import DemoResult
+    from rich.progress import TaskID
+
+    from pipeline.invoice_batch.model import AccountResult
+    from pipeline.local.demo_result import DemoResult
 
 app = typer.Typer()
 
@@ -41,7 +45,7 @@ def demo(
         Path | None, typer.Option(help="A recorded trace, CSV or CSV.gz; default: one made up, with faults.")
     ] = None,
     again: Annotated[
-        bool, typer.Option("--again", help="Replay into the newest run's folder: all duplicates.")
+        bool, typer.Option("--again", help="Replay the newest finished run's trace into its folder.")
     ] = False,
     root: Annotated[Path, typer.Option(help="Folder of the demo's runs.")] = DEFAULT_ROOT,
     workers: Annotated[int, typer.Option(min=1, max=8, help="Aggregate workers.")] = 1,
@@ -50,18 +54,25 @@ def demo(
     Replay a month of usage, bill it and prove every line.
 
     Starts a broker and a database in a folder of its own (or uses KAFKA_BOOTSTRAP_SERVERS and DATABASE_URL), and stops
-    whatever it started. Exit code 1: something is not as it must be, and is said.
+    whatever it started. With --again every event is a duplicate, and no document may change.
+    Exit code 1: something is not as it must be, and is said.
     """
     from pipeline.local.demo import Demo, DemoRequest
 
     request = DemoRequest(root.resolve(), trace, again, workers)
     with _Progress() as progress:
-        result = Demo(request, os.environ, progress.say, progress.show).run()
+        try:
+            result = Demo(request, os.environ, progress.say, progress.show).run()
+        except KeyboardInterrupt:
+            progress.say("stopped; nothing is left running")
+            raise
     _print(result)
     if result.problems:
         for problem in result.problems:
             say(f"PROBLEM: {problem}")
         raise typer.Exit(1)
+    typer.echo(f"look around: rackmeter up --folder {shlex.quote(str(result.folder))}")
+    sys.stdout.flush()
 
 
 class _Progress:
@@ -79,7 +90,7 @@ class _Progress:
             TimeElapsedColumn(),
             console=self._console,
         )
-        self._tasks: dict[str, object] = {}
+        self._tasks: dict[str, TaskID] = {}
         self._said_at: dict[str, float] = {}
 
     def __enter__(self) -> "_Progress":
@@ -98,16 +109,14 @@ class _Progress:
         if self._console.is_terminal:
             if step not in self._tasks:
                 self._tasks[step] = self._bars.add_task(step, total=total)
-            self._bars.update(self._tasks[step], completed=done, total=total)  # type: ignore[arg-type]
+            self._bars.update(self._tasks[step], completed=done, total=total)
         elif done >= total or time.monotonic() - self._said_at.get(step, 0.0) >= LINE_EVERY_SECONDS:
             self._said_at[step] = time.monotonic()
             self.say(f"{step}: {done:,} of {total:,}")
 
 
 def _print(result: "DemoResult") -> None:
-    tally = result.tally
-    counts = [{"events": name, "count": tally[name]} for name in ("received", *_OUTCOMES)]
-    counts[0]["events"] = "sent and received" if not result.lost else "received"
+    counts = [{"events": name, "count": count} for name, count in result.counts]
     typer.echo("")
     show((*texts("events"), *numbers("count")), counts, Format.TABLE)
     show(INVOICE_COLUMNS, [_row(one) for one in result.run.results], Format.TABLE)
@@ -126,15 +135,9 @@ def _print(result: "DemoResult") -> None:
     sys.stdout.flush()
 
 
-_OUTCOMES = ("counted", "duplicate", "conflict", "quarantined", "parked", "ignored", "control")
-
-
-def _row(one: object) -> dict[str, object]:
+def _row(one: "AccountResult") -> dict[str, object]:
     from pipeline.domain.money import format_minor
-    from pipeline.invoice_batch.model import AccountResult
 
-    if not isinstance(one, AccountResult):
-        raise TypeError(type(one).__name__)
     total = one.total
     return {
         "number": one.number,

@@ -30,10 +30,7 @@ def doctor(form: FormatOption = Format.TABLE) -> None:
     show(texts("check", "result", "found", "what_to_do"), rows, form)
     problems = sum(not one.is_ok for one in findings)
     if problems:
-        say(f"{len(findings)} checks: {len(findings) - problems} ok, {_counted(problems)}; the last column says what to do")
+        said = "1 problem" if problems == 1 else f"{problems} problems"
+        say(f"{len(findings)} checks: {len(findings) - problems} ok, {said}; `what to do` says how to go on")
         raise typer.Exit(1)
     say(f"{len(findings)} checks: all ok")
-
-
-def _counted(problems: int) -> str:
-    return "1 problem" if problems == 1 else f"{problems} problems"

@@ -52,6 +52,13 @@ def moment_of(text: str, zone_name: str) -> datetime:
     return at.astimezone(UTC)
 
 
+def edge_of(text: str, zone_name: str | None) -> datetime | date:
+    """A time with its zone as aware UTC, or a date: as it is without a zone, else as its first instant there."""
+    if zone_name is None and len(text) == len("2026-07-01"):
+        return date_of(text)
+    return moment_of(text, zone_name or "UTC")
+
+
 def zoned(at: datetime, zone_name: str) -> datetime:
     """The same instant as a clock in that zone shows it."""
     return at.astimezone(zone(zone_name))

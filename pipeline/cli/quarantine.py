@@ -16,7 +16,8 @@ app = typer.Typer(
 
 LIMIT = 1000
 _POSITION = (*texts("topic"), *numbers("partition", "offset", "index"))
-_ABOUT = texts("outcome", "reason", "detail", "source", "event_id", "server", "event_type", "occurred_at", "log_time")
+_LISTED = texts("outcome", "reason", "source", "event_id", "server", "event_type", "occurred_at", "account", "holds")
+_SHOWN = texts("outcome", "reason", "detail", "source", "event_id", "server", "event_type", "occurred_at", "log_time")
 
 
 @app.command(
@@ -33,14 +34,18 @@ def list_decisions(
     limit: Annotated[int, typer.Option(min=1, help="At most this many, oldest first.")] = LIMIT,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """List events that are not counted and that nobody has settled. They hold the close of the accounts they touch."""
+    """
+    List events that are not counted and that nobody has settled; `quarantine show` has the detail and the bytes.
+
+    `account` had the server when it happened; `holds` is true where an account cannot be closed before it is settled.
+    """
     from pipeline.reports import store
 
     with reading(settings_for("database_url")) as connection:
         rows = store.decisions(
             connection, limit=limit + 1, settled=everything, reason=reason, source=source, server=server
         )
-    show((*_POSITION, *_ABOUT, *texts("settled")), rows[:limit], form)
+    show((*_POSITION, *_LISTED, *texts("settled")), rows[:limit], form)
     if len(rows) > limit:
         say(f"there are more than these {limit}; give --limit, or ask for one --reason, --source or --server")
 
@@ -63,7 +68,7 @@ def show_decision(
     with reading(settings_for("database_url")) as connection:
         found = store.decision(connection, topic, partition, offset, index)
     record: dict[str, Any] = {**found, "payload": None if found["payload"] is None else escaped(found["payload"])}
-    show_record((*_POSITION, *_ABOUT, *texts("settled", "digest", "payload")), record, form)
+    show_record((*_POSITION, *_SHOWN, *texts("settled", "digest", "payload")), record, form)
 
 
 def escaped(payload: bytes) -> str:

@@ -2,19 +2,21 @@
 
 import os
 import pwd
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.cli.environment import reading, settings_for
-from pipeline.cli.options import FormatOption, examples, moment_of
+from pipeline.cli.options import FormatOption, examples, moment_of, zoned
 from pipeline.cli.output import Format, say, show, texts
+from pipeline.domain.errors import ConfigurationFault
 
 if TYPE_CHECKING:
     from pipeline.catalogue.model import Assignment
-    from pipeline.runtime.postgres import Connection
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -62,8 +64,9 @@ def assign(
             zone_name = zones.get(subscription, "UTC")
             valid_to = moment_of(end, zone_name) if end else None
             wanted = [Assignment(0, server, subscription, moment_of(start, zone_name), valid_to)]
-        added = servers.assign(connection, wanted, said_by or _login())
-    _show_added(added, form)
+        with _times_in(zones, wanted):
+            added = servers.assign(connection, wanted, said_by or _login())
+    _show_added(added, form, zones)
 
 
 @app.command(epilog=examples("rackmeter servers move vm-5 globex-main --at 2026-07-15"))
@@ -76,11 +79,15 @@ def move(
 ) -> None:
     """Give a server to another subscription, from a time on to where its present owner's time ends."""
     from pipeline.catalogue import servers
+    from pipeline.catalogue.model import Assignment
+    from pipeline.catalogue.store import subscription_zones
 
     with reading(settings_for("database_url")) as connection:
-        moment = moment_of(at, _zone_of(connection, subscription))
-        added = servers.move(connection, server, subscription, moment, said_by or _login())
-    _show_added(added, form)
+        zones = subscription_zones(connection)
+        moment = moment_of(at, zones.get(subscription, "UTC"))
+        with _times_in(zones, [Assignment(0, server, subscription, moment, None)]):
+            added = servers.move(connection, server, subscription, moment, said_by or _login())
+    _show_added(added, form, zones)
 
 
 @app.command(epilog=examples("rackmeter servers retire vm-5 --at 2026-07-20T12:00:00Z"))
@@ -95,7 +102,7 @@ def retire(
 
     with reading(settings_for("database_url")) as connection:
         added = servers.retire(connection, server, moment_of(at, "UTC"), said_by or _login())
-    _show_added(added, form)
+    _show_added(added, form, {})
 
 
 @app.command("list", epilog=examples("rackmeter servers list", "rackmeter servers list --server vm-5 --format csv"))
@@ -116,15 +123,34 @@ def list_servers(
     show(_ASSIGNMENT, rows, form)
 
 
-def _zone_of(connection: "Connection", subscription: str) -> str:
-    from pipeline.catalogue.store import subscription_zones
-
-    return subscription_zones(connection).get(subscription, "UTC")
+def _zone_of(one: "Assignment", zones: Mapping[str, str]) -> str:
+    return zones.get(one.subscription_id or "", "UTC")
 
 
-def _show_added(added: Iterable["Assignment"], form: Format) -> None:
+@contextmanager
+def _times_in(zones: Mapping[str, str], wanted: Iterable["Assignment"]) -> Iterator[None]:
+    """Have a refusal tell the times that were asked for as the subscriptions' zones write them, not as UTC."""
+    try:
+        yield
+    except ConfigurationFault as error:
+        detail = error.detail
+        for one in wanted:
+            for at in filter(None, (one.valid_from, one.valid_to)):
+                detail = detail.replace(at.isoformat(), zoned(at, _zone_of(one, zones)).isoformat())
+        raise ConfigurationFault(detail, error.code) from error
+
+
+def _show_added(added: Iterable["Assignment"], form: Format, zones: Mapping[str, str]) -> None:
+    def local(one: "Assignment", at: datetime | None) -> datetime | None:
+        return None if at is None else zoned(at, _zone_of(one, zones))
+
     rows = [
-        {"server": one.subject, "subscription": one.subscription_id, "from": one.valid_from, "to": one.valid_to}
+        {
+            "server": one.subject,
+            "subscription": one.subscription_id,
+            "from": local(one, one.valid_from),
+            "to": local(one, one.valid_to),
+        }
         for one in added
     ]
     show(_ASSIGNMENT, rows, form)

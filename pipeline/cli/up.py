@@ -32,10 +32,12 @@ def up(
     """
     Run every stage under one supervisor; crashed ones are started again, Ctrl-C stops all.
 
-    Broker and database are those of KAFKA_BOOTSTRAP_SERVERS and DATABASE_URL, else our own in the folder.
+    Broker and database are those of KAFKA_BOOTSTRAP_SERVERS and DATABASE_URL, else our own in the folder. Exit codes:
+    0 stopped; 70 a stage halted, 78 one is misconfigured, and its log says why; 75 broker or database died.
     """
-    from pipeline.local.processes import stopping_on_signals
-    from pipeline.local.stack import local_settings, running_services, stage_supervisor
+    from pipeline.local.metrics_urls import MetricsUrls
+    from pipeline.local.processes import exit_code_of, stopping_on_signals
+    from pipeline.local.stack import failed_children, local_settings, running_services, stage_supervisor
     from pipeline.runtime.settings import variable_name
 
     folder = folder.resolve()
@@ -46,5 +48,18 @@ def up(
         for name in ("kafka_bootstrap_servers", "database_url", "archive_dir", "documents_dir", "state_dir"):
             typer.echo(f"export {variable_name(name)}='{getattr(settings, name)}'")
         supervisor = stage_supervisor(folder, settings, workers)
-        for child in supervisor.run(stop):
+        metrics = MetricsUrls(supervisor.report())
+
+        def watch() -> None:
+            services.check()
+            for name, url in metrics.found():
+                say(f"{name}: {url}")
+
+        reports = supervisor.run(stop, watch)
+        for child in reports:
             say(f"{child.name}: {child.state}")
+    say("stopped; nothing is left running")
+    if code := exit_code_of(reports):
+        for line in failed_children(supervisor):
+            say(f"PROBLEM: {line}")
+        raise typer.Exit(code)

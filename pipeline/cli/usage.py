@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.environment import reading, settings_for
-from pipeline.cli.options import FormatOption, examples, moment_of, zoned
+from pipeline.cli.options import FormatOption, edge_of, examples, zoned
 from pipeline.cli.output import Format, numbers, say, show, texts
 from pipeline.domain.period import zone
 
@@ -29,8 +29,8 @@ class By(StrEnum):
     "list",
     epilog=examples(
         "rackmeter usage list --account acme",
-        "rackmeter usage list --server vm-5 --meter cpu --by day --from 2013-07-01 --to 2013-08-01 "
-        "--zone Europe/Amsterdam",
+        "rackmeter usage list --server vm-5 --meter cpu --by day --from 2013-07-01 --to 2013-08-01",
+        "rackmeter usage list --by hour --zone UTC --from 2013-07-01 --to 2013-07-02",
         "rackmeter usage list --format csv > usage.csv",
     ),
 )
@@ -41,13 +41,21 @@ def list_usage(
     start: Annotated[str, typer.Option("--from", help="First day, or a time with zone.")] = "",
     end: Annotated[str, typer.Option("--to", help="The day or time it ends before.")] = "",
     by: Annotated[By, typer.Option(help="Sum over each of these.")] = By.MONTH,
-    zone_name: Annotated[str, typer.Option("--zone", help="IANA zone in which days and months begin.")] = "UTC",
+    zone_name: Annotated[
+        str | None,
+        typer.Option("--zone", help="IANA zone in which days and months begin; default: each account's own, else UTC."),
+    ] = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Sum usage by account, server and meter. What nobody had has no account. Quantities are exact, in `unit`."""
+    """
+    Sum usage by account, server and meter. What nobody had has no account. Quantities are exact, in `unit`.
+
+    Months are cut as invoices cut them: in the account's own time zone, unless --zone says another.
+    """
     from pipeline.reports import store
 
-    zone(zone_name)
+    if zone_name is not None:
+        zone(zone_name)
     with reading(settings_for("database_url")) as connection:
         rows = store.usage(
             connection,
@@ -56,10 +64,10 @@ def list_usage(
             account=account,
             server=server,
             meter=meter,
-            from_at=moment_of(start, zone_name) if start else None,
-            to_at=moment_of(end, zone_name) if end else None,
+            start=edge_of(start, zone_name) if start else None,
+            end=edge_of(end, zone_name) if end else None,
         )
-    local = [{**row, "from": zoned(row["from"], zone_name)} for row in rows]
+    local = [{**row, "from": zoned(row["from"], row["zone"])} for row in rows]
     columns = (*texts("account", "server", "meter", "from"), *numbers("quantity"), *texts("unit"))
     show(columns, local, form)
     if not rows:

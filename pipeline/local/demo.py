@@ -1,39 +1,38 @@
 """The demo: a month of usage through the real pipeline, in a folder of its own, to proven invoices."""
 
-import shutil
+import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
-from decimal import Decimal
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import psycopg
+
 from pipeline import bootstrap
-from pipeline.catalogue.apply import apply
+from pipeline.catalogue.apply import apply, catalogue_digest
 from pipeline.catalogue.document import read_catalogue
+from pipeline.catalogue.model import Catalogue
 from pipeline.catalogue.servers import assign
-from pipeline.catalogue.store import load_subscriptions
-from pipeline.domain.decimals import plain
-from pipeline.domain.errors import InvariantViolation, TransientFault
-from pipeline.domain.money import format_minor
+from pipeline.catalogue.store import load_accounts, load_subscriptions
+from pipeline.domain.errors import ConfigurationFault, InvariantViolation, TransientFault
 from pipeline.domain.period import Period
 from pipeline.ingest.replay import ReplayOptions, ReplayReport
 from pipeline.ingest.trace_csv import Trace, read_trace
 from pipeline.invoice_batch.documents.files import write_whole
-from pipeline.invoice_batch.documents.render import BalanceRow, InvoiceRow, SummaryFacts, render_summary
-from pipeline.invoice_batch.model import CloseRequest, RunReport
+from pipeline.invoice_batch.documents.render import render_summary
+from pipeline.invoice_batch.model import CloseRequest, RunReport, Step
+from pipeline.local import runs
 from pipeline.local import trace as generated
 from pipeline.local.dealing import deal
+from pipeline.local.demo_result import TALLY, DemoResult, summary_facts
+from pipeline.local.folder_lock import held
 from pipeline.local.processes import Supervisor
-from pipeline.local.stack import (
-    Services,
-    failed_children,
-    local_settings,
-    running_services,
-    stage_supervisor,
-)
-from pipeline.runtime.postgres import Connection
+from pipeline.local.runs import RunRecord
+from pipeline.local.stack import Services, failed_children, local_settings, stage_supervisor, started_services
+from pipeline.runtime.postgres import Connection, connect, is_transient
 from pipeline.runtime.settings import Settings, schemas_dir
 from pipeline.runtime.sql import load_queries
 from pipeline.runtime.topics import watermarks
@@ -43,13 +42,10 @@ QUERIES = load_queries("pipeline.local", "demo.sql")
 SELLER_ZONE = "Europe/Amsterdam"
 FAULTS_SEED = 20_260_601
 PARTITIONS = 8
-FOLDERS_KEPT = 2
 TRACE_FILE = "trace.csv"
 
 #: What waits longer than this without moving is stuck.
 STUCK_SECONDS = 120.0
-
-TALLY = ("received", "counted", "duplicate", "conflict", "quarantined", "parked", "ignored", "control")
 
 Progress = Callable[[str, int, int], None]
 
@@ -61,7 +57,7 @@ class DemoRequest:
 
     root: Folder of all demo runs.
     trace: A recorded trace; None generates one, and adds duplicates, late and bad events to it.
-    again: Replay into the newest folder instead of a new one.
+    again: Replay the newest finished run's trace into its folder instead of making a new one.
     workers: Aggregate workers.
     """
 
@@ -72,47 +68,30 @@ class DemoRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class DemoResult:
-    """What came of it; counts are since the folder was made."""
+class _Plan:
+    """Where to run, what to replay (None: the one generated into the folder), and what an earlier run came to."""
 
     folder: Path
-    documents: Path
-    summary: Path
-    period: Period
-    broker: str
-    replayed: ReplayReport
-    tally: Mapping[str, int]
-    run: RunReport
-    trial_balance: Sequence[tuple[str, str, Decimal]]
-    proof_lines: int
-    compared: Mapping[str, int]
-    line_counts: Mapping[str, int]
-    proof_differences: Sequence[str]
-    seconds: float
+    trace_path: Path | None
+    trace: Trace | None
+    before: RunRecord | None
 
-    @property
-    def lost(self) -> int:
-        """How many of the events sent now were not received; more than were sent now came in earlier replays."""
-        return max(0, self.replayed.events_sent - self.tally.get("received", 0))
 
-    @property
-    def problems(self) -> list[str]:
-        """Everything that is not as it must be."""
-        found = list(self.proof_differences)
-        if self.lost:
-            found.append(f"{self.lost} events were sent and not received")
-        if any(balance for _, balance in self.balance_by_currency()):
-            found.append("the trial balance is not zero")
-        if self.run.exit_code:
-            found.append("an account is held or not proven")
-        return found
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """What a run works with while everything is up."""
 
-    def balance_by_currency(self) -> list[tuple[str, Decimal]]:
-        """Sum the trial balance by currency."""
-        sums: dict[str, Decimal] = {}
-        for _, currency, balance in self.trial_balance:
-            sums[currency] = sums.get(currency, Decimal(0)) + balance
-        return sorted(sums.items())
+    settings: Settings
+    services: Services
+    connection: Connection
+    supervisor: Supervisor
+
+    def poll(self) -> None:
+        """Have crashed stages started again; raise where a service or a stage is down for good."""
+        self.services.check()
+        self.supervisor.poll()
+        if failed := failed_children(self.supervisor):
+            raise InvariantViolation("\n".join(failed))
 
 
 class Demo:
@@ -125,83 +104,116 @@ class Demo:
         self._environment = environment
         self._say = say
         self._progress = progress
+        self._catalogue = read_catalogue(schemas_dir() / "demo" / "catalogue.yaml")
 
     def run(self) -> DemoResult:
         """
         Run it from start to end; everything that was started is stopped on the way out, also by Ctrl-C.
 
         Raises:
-            ConfigurationFault: Something is missing, or the trace has problems.
-            TransientFault: A part did not come up, or stands still.
+            ConfigurationFault: Something is missing, the trace has problems, or the database given is in other use.
+            TransientFault: A part did not come up, died, or stands still.
             InvariantViolation: A stage halted.
         """
         started = time.monotonic()
-        folder = self._folder()
-        self._say(f"folder: {folder}")
-        trace = self._trace(folder)
-        with running_services(folder, self._environment, self._say, PARTITIONS) as services:
-            settings = local_settings(folder, services)
-            with bootstrap.database(settings, "rackmeter-demo") as connection:
-                period = self._prepare(connection, trace)
-                with stage_supervisor(folder, settings, self._request.workers) as supervisor:
-                    supervisor.start()
-                    replayed = self._replay(settings, trace, supervisor)
-                    self._wait_until_read(connection, settings, supervisor)
-                    run = self._close(settings, period, supervisor)
-                    supervisor.poll()
-                return self._result(connection, settings, services, period, replayed, run, folder, started)
+        if database_url := self._environment.get("DATABASE_URL"):
+            refuse_other_catalogues(database_url, self._catalogue)
+        plan = self._plan()
+        self._say(f"folder: {plan.folder}")
+        with held(plan.folder):
+            trace = plan.trace or self._generated_trace(plan)
+            try:
+                result = self._run_in(plan, trace)
+            except psycopg.Error as error:
+                if not is_transient(error):
+                    raise
+                raise TransientFault(f"the database stopped answering: {str(error).strip()}") from error
+            record = RunRecord(
+                trace=None if plan.trace_path is None else str(plan.trace_path),
+                digest=trace.digest,
+                month=result.month,
+                counted=result.tally.get("counted", 0),
+                documents=runs.document_digests(result.documents),
+            )
+            changes = plan.before.changes(record) if plan.before is not None else []
+            result = dataclasses.replace(result, changes=changes, seconds=time.monotonic() - started)
+            if not result.problems:
+                runs.write_record(plan.folder, record)
+                runs.remove_older(self._request.root, self._say)
+        return result
 
-    def _folder(self) -> Path:
-        root = self._request.root
-        root.mkdir(parents=True, exist_ok=True)
-        runs = sorted(path for path in root.glob("run-*") if path.is_dir())
-        if self._request.again and runs:
-            return runs[-1]
-        number = int(runs[-1].name.removeprefix("run-")) + 1 if runs else 1
-        for old in runs[: max(0, len(runs) - FOLDERS_KEPT + 1)]:
-            self._say(f"removing the older run {old}")
-            shutil.rmtree(old, ignore_errors=True)
-        folder = root / f"run-{number:04d}"
-        folder.mkdir()
-        return folder
+    def _plan(self) -> _Plan:
+        """Choose folder and trace; a recorded trace is read before anything is made."""
+        path, before = self._request.trace, None
+        if self._request.again:
+            folder, before = runs.newest_finished(self._request.root)
+            path = path or (Path(before.trace) if before.trace is not None else None)
+        trace = None if path is None else self._read(path)
+        if before is not None and trace is not None and trace.digest != before.digest:
+            raise ConfigurationFault(
+                f"{path} is not the trace that {folder} was made of: its content differs. "
+                "Bring the trace back, or leave --again out for a run of its own."
+            )
+        if before is None:
+            folder = runs.make_folder(self._request.root)
+        return _Plan(folder, None if path is None else path.resolve(), trace, before)
 
-    def _trace(self, folder: Path) -> Trace:
-        path = self._request.trace
-        if path is None:
-            path = folder / TRACE_FILE
-            if not path.exists():
-                count = generated.generate(path)
-                self._say(f"generated a month of 50 servers: {count} samples")
+    def _generated_trace(self, plan: _Plan) -> Trace:
+        path = plan.folder / TRACE_FILE
+        if not path.exists():
+            part = path.with_name(f"{TRACE_FILE}.part")
+            count = generated.generate(part)
+            part.rename(path)
+            self._say(f"generated a month of 50 servers: {count} samples")
+        trace = self._read(path)
+        if plan.before is not None and trace.digest != plan.before.digest:
+            raise ConfigurationFault(f"{path} is not what was generated when {plan.folder} was made: run a new demo")
+        return trace
+
+    def _read(self, path: Path) -> Trace:
         trace = read_trace(path)
         self._say(f"trace: {len(trace.rows)} samples of {len(trace.vms)} servers")
         return trace
 
+    def _run_in(self, plan: _Plan, trace: Trace) -> DemoResult:
+        with started_services(plan.folder, self._environment, self._say, PARTITIONS) as services:
+            settings = local_settings(plan.folder, services)
+            with bootstrap.database(settings, "rackmeter-demo") as connection:
+                period = self._prepare(connection, trace)
+                received_before = _tally(connection)["received"]
+                with stage_supervisor(plan.folder, settings, self._request.workers) as supervisor:
+                    opened = _Open(settings, services, connection, supervisor)
+                    supervisor.start()
+                    replayed = self._replay(opened, trace, with_faults=plan.trace_path is None)
+                    self._wait_until_read(opened)
+                    closed = self._close(opened, period)
+                    opened.poll()
+                return self._result(plan, opened, replayed, received_before, closed)
+
     def _prepare(self, connection: Connection, trace: Trace) -> Period:
         """Apply the demo's catalogue and deal the trace's servers to its customers."""
         period = trace.period(SELLER_ZONE)
-        apply(connection, read_catalogue(schemas_dir() / "demo" / "catalogue.yaml"))
+        apply(connection, self._catalogue)
         subscriptions = sorted(load_subscriptions(connection))
         assign(connection, deal(trace.vms, subscriptions, period, SELLER_ZONE), said_by="demo")
         return period
 
-    def _replay(self, settings: Settings, trace: Trace, supervisor: Supervisor) -> ReplayReport:
+    def _replay(self, opened: _Open, trace: Trace, *, with_faults: bool) -> ReplayReport:
         def moved(sent: int, total: int) -> None:
-            supervisor.poll()
+            opened.poll()
             self._progress("sending events", sent, total)
 
-        options = ReplayOptions(faults_seed=FAULTS_SEED if self._request.trace is None else None)
-        return bootstrap.replay_trace(settings, trace, zone_name=SELLER_ZONE, options=options, progress=moved)
+        options = ReplayOptions(faults_seed=FAULTS_SEED if with_faults else None)
+        return bootstrap.replay_trace(opened.settings, trace, zone_name=SELLER_ZONE, options=options, progress=moved)
 
-    def _wait_until_read(self, connection: Connection, settings: Settings, supervisor: Supervisor) -> None:
+    def _wait_until_read(self, opened: _Open) -> None:
         """Wait until aggregate and archive have passed the end of the log."""
-        ends = watermarks(settings.kafka_bootstrap_servers, bootstrap.EVENTS_TOPIC)
+        ends = watermarks(opened.settings.kafka_bootstrap_servers, bootstrap.EVENTS_TOPIC)
         total = 2 * sum(high for _, high in ends.values())
         reached, moved_at = -1, time.monotonic()
         while reached < total:
-            supervisor.poll()
-            if failed := failed_children(supervisor):
-                raise InvariantViolation("\n".join(failed))
-            row = connection.execute(QUERIES["sum_offsets"]).fetchone()
+            opened.poll()
+            row = opened.connection.execute(QUERIES["sum_offsets"]).fetchone()
             now_at = int(row[0]) if row else 0
             if now_at != reached:
                 reached, moved_at = now_at, time.monotonic()
@@ -210,75 +222,80 @@ class Demo:
                 raise TransientFault(f"the stages stand at {reached} of {total}; their logs are in the folder's logs/")
             time.sleep(0.1)
 
-    def _close(self, settings: Settings, period: Period, supervisor: Supervisor) -> RunReport:
-        month = period.start.astimezone(ZoneInfo(SELLER_ZONE))
-        self._say(f"closing {month:%Y-%m}: totals, charges, cut, proof, numbers, documents")
-        request = CloseRequest(month=f"{month:%Y-%m}", now=period.end + timedelta(days=1), issued_on=_issue_day(period))
-        return bootstrap.close_periods(settings, request, while_waiting=supervisor.poll)
+    def _close(self, opened: _Open, period: Period) -> RunReport:
+        month = _month(period)
+        self._say(f"closing {month}: totals, charges, cut, proof, numbers, documents")
+        account_count = len(load_accounts(opened.connection))
+        done: Counter[Step] = Counter()
+
+        def listen(step: Step, _name: str) -> None:
+            done[step] += 1
+            if step is Step.CLOSING:
+                self._progress("closing accounts", done[step], account_count)
+            elif step in (Step.PROVEN, Step.WITHDRAWN):
+                proven = done[Step.PROVEN] + done[Step.WITHDRAWN]
+                self._progress("proving invoices", proven, max(proven, done[Step.CUT]))
+
+        request = CloseRequest(month=month, now=period.end + timedelta(days=1), issued_on=_issue_day(period))
+        return bootstrap.close_periods(opened.settings, request, while_waiting=opened.poll, listener=listen)
 
     def _result(
-        self,
-        connection: Connection,
-        settings: Settings,
-        services: Services,
-        period: Period,
-        replayed: ReplayReport,
-        run: RunReport,
-        folder: Path,
-        started: float,
+        self, plan: _Plan, opened: _Open, replayed: ReplayReport, received_before: int, closed: RunReport
     ) -> DemoResult:
         self._say("proving every line of the issued invoices from the archive")
-        report = bootstrap.verify(settings, month=None)
-        tally_row = connection.execute(QUERIES["sum_tally"]).fetchone()
+        report = bootstrap.verify(opened.settings, month=None)
+        connection = opened.connection
         result = DemoResult(
-            folder=folder,
-            documents=settings.documents_dir,
-            summary=settings.documents_dir / "summary.html",
-            period=period,
-            broker=services.broker_name,
+            folder=plan.folder,
+            documents=opened.settings.documents_dir,
+            month=_month(replayed.period),
+            broker=opened.services.broker_name,
             replayed=replayed,
-            tally=dict(zip(TALLY, tally_row or (), strict=False)),
-            run=run,
+            received_before=received_before,
+            tally=_tally(connection),
+            run=closed,
             trial_balance=connection.execute(QUERIES["trial_balance"]).fetchall(),
             proof_lines=report.lines_compared,
             compared=report.compared,
             line_counts=dict(connection.execute(QUERIES["count_lines"]).fetchall()),
             proof_differences=report.differences,
-            seconds=time.monotonic() - started,
+            seconds=0.0,
         )
         write_whole(result.summary, render_summary(summary_facts(result)).encode())
         return result
 
 
-def summary_facts(result: DemoResult) -> SummaryFacts:
-    """Give what the summary page shows of a run."""
-    month = result.period.start.astimezone(ZoneInfo(SELLER_ZONE)).strftime("%Y-%m")
-    invoices = [
-        InvoiceRow(
-            number=one.number,
-            account=one.account_id,
-            period=one.month,
-            lines=result.line_counts.get(one.invoice_id, 0),
-            total=f"{format_minor(one.total.minor, one.total.currency)} {one.total.currency}" if one.total else "",
-            state=str(one.outcome),
-            html_link=f"{one.month}/{one.number}.html" if one.number else "",
-            json_link=f"{one.month}/{one.number}.json" if one.number else "",
+def refuse_other_catalogues(database_url: str, catalogue: Catalogue) -> None:
+    """
+    Leave a database alone that bills somebody: the demo's customers have no place in it.
+
+    Raises:
+        ConfigurationFault: It holds a catalogue that is not the demo's.
+        TransientFault: It cannot be reached.
+    """
+    connection = connect(database_url, application_name="rackmeter-demo", role=None)
+    try:
+        has_catalogues = connection.execute(QUERIES["has_catalogues"]).fetchone()
+        if not has_catalogues or not has_catalogues[0]:
+            return
+        others = connection.execute(QUERIES["count_other_catalogues"], {"digest": catalogue_digest(catalogue)})
+        row = others.fetchone()
+    finally:
+        connection.close()
+    if row and row[0]:
+        raise ConfigurationFault(
+            "the database of DATABASE_URL holds a catalogue that is not the demo's, and the demo would add its "
+            "customers and prices to it. Unset DATABASE_URL for a database of the demo's own, or name an empty one."
         )
-        for one in result.run.results
-    ]
-    return SummaryFacts(
-        title="Rackmeter demo",
-        period=month,
-        counts=[("sent", result.replayed.events_sent), *((name, result.tally.get(name, 0)) for name in TALLY)],
-        invoices=invoices,
-        trial_balance=[BalanceRow(name, currency, plain(balance)) for name, currency, balance in result.trial_balance],
-        balance_sums={currency: plain(balance) for currency, balance in result.balance_by_currency()},
-        proof_ok=not result.proof_differences,
-        proof_sentence=f"{result.proof_lines} invoice lines recomputed from the archive.",
-        proof_facts=[(name.replace("_", " "), str(count)) for name, count in sorted(result.compared.items())],
-        held=[f"{one.account_id}: {reason.sentence}" for one in result.run.results for reason in one.reasons],
-        links=[("invoices of the month, CSV", f"{month}/invoices.csv"), ("their lines, CSV", f"{month}/lines.csv")],
-    )
+
+
+def _tally(connection: Connection) -> dict[str, int]:
+    row = connection.execute(QUERIES["sum_tally"]).fetchone()
+    return {name: int(count or 0) for name, count in zip(TALLY, row or (0,) * len(TALLY), strict=True)}
+
+
+def _month(period: Period) -> str:
+    return f"{period.start.astimezone(ZoneInfo(SELLER_ZONE)):%Y-%m}"
 
 
 def _issue_day(period: Period) -> date:

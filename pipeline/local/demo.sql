@@ -15,3 +15,11 @@ GROUP BY a.name, a.currency ORDER BY a.name
 
 -- name: count_lines
 SELECT invoice_id, count(*) FROM invoice_line GROUP BY invoice_id
+
+-- name: has_catalogues
+-- Whether the database was migrated at all.
+SELECT to_regclass('catalogue_version') IS NOT NULL
+
+-- name: count_other_catalogues
+-- Catalogues that are not the demo's: this is somebody's installation.
+SELECT count(*) FROM catalogue_version WHERE digest <> %(digest)s

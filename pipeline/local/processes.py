@@ -243,10 +243,9 @@ class Supervisor:
 
 def exit_code_of(reports: Sequence[ChildReport]) -> int:
     """Give the exit code of a run: 70 where a child halted, else 78 where one is misconfigured, else 0."""
-    states = {report.state for report in reports}
-    if ChildState.HALTED in states:
-        return EXIT_HALTED
-    return EXIT_MISCONFIGURED if ChildState.MISCONFIGURED in states else 0
+    # By exit code and not by state: a child may halt in the very moment in which it is stopped.
+    codes = {report.exit_code for report in reports}
+    return next((code for code in (EXIT_HALTED, EXIT_MISCONFIGURED) if code in codes), 0)
 
 
 @contextlib.contextmanager

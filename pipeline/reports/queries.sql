@@ -1,6 +1,7 @@
 -- name: usage_list
 -- Buckets summed by owner, server, meter and stretch of local time. An hour is active once, however many of its slots
--- are; hours are counted from the stretch's start.
+-- are; hours are counted from the stretch's start. Without a zone, each account's days and months are those of its
+-- invoices, and what nobody had is cut by UTC.
 WITH edge AS (
     SELECT subject, '-infinity'::timestamptz AS at FROM series
     UNION SELECT subject, valid_from FROM assignment
@@ -12,36 +13,41 @@ span AS (
     FROM edge
 ),
 held AS (
-    SELECT span.subject, span.span_from, span.span_to, s.account_id, s.starts_at, s.ends_at
+    SELECT span.subject, span.span_from, span.span_to, s.account_id, s.starts_at, s.ends_at,
+        coalesce(%(zone_name)s::text, account.time_zone, 'UTC') AS zone_name
     FROM span
     LEFT JOIN LATERAL (
         SELECT a.subscription_id FROM assignment a
         WHERE a.subject = span.subject AND a.valid_from <= span.span_from AND a.valid_to > span.span_from
         ORDER BY a.known_number DESC LIMIT 1) owner ON true
     LEFT JOIN subscription_span s USING (subscription_id)
+    LEFT JOIN billing_account account USING (account_id)
 ),
 slot AS (
     SELECT s.subject, m.meter, m.unit, m.aggregation, b.slot_start, b.quantity,
-        date_trunc(%(by)s::text, b.slot_start, %(zone_name)s::text) AS stretch,
+        date_trunc(%(by)s::text, b.slot_start, held.zone_name) AS stretch, held.zone_name,
         CASE WHEN b.slot_start >= held.starts_at AND b.slot_start < coalesce(held.ends_at, 'infinity')
             THEN held.account_id END AS account_id
     FROM series s
     JOIN meter_version m USING (meter_version_id)
     JOIN held USING (subject)
     JOIN usage_bucket b ON b.series_id = s.series_id
-        AND b.slot_start >= greatest(held.span_from, coalesce(%(from_at)s::timestamptz, '-infinity'))
-        AND b.slot_start < least(held.span_to, coalesce(%(to_at)s::timestamptz, 'infinity'))
+        -- greatest and least pass over what was not given.
+        AND b.slot_start >= greatest(held.span_from, %(from_at)s::timestamptz,
+            %(from_day)s::date::timestamp AT TIME ZONE held.zone_name)
+        AND b.slot_start < least(held.span_to, %(to_at)s::timestamptz,
+            %(to_day)s::date::timestamp AT TIME ZONE held.zone_name)
     WHERE (%(server)s::text IS NULL OR s.subject = %(server)s)
         AND (%(meter)s::text IS NULL OR m.meter = %(meter)s)
 )
-SELECT account_id AS account, subject AS server, meter, stretch AS "from",
+SELECT account_id AS account, subject AS server, meter, stretch AS "from", zone_name AS zone,
     CASE WHEN aggregation = 'active_hours'
         THEN count(DISTINCT date_bin('1 hour', slot_start, stretch)) FILTER (WHERE quantity > 0)
         ELSE sum(quantity) END AS quantity,
     unit
 FROM slot
 WHERE %(account)s::text IS NULL OR account_id = %(account)s
-GROUP BY account_id, subject, meter, stretch, aggregation, unit
+GROUP BY account_id, subject, meter, stretch, zone_name, aggregation, unit
 ORDER BY account_id COLLATE "C" NULLS LAST, subject COLLATE "C", meter COLLATE "C", stretch, unit
 
 -- name: usage_series
@@ -96,17 +102,51 @@ WHERE l.invoice_id = %(invoice_id)s
 ORDER BY l.line_number
 
 -- name: decision_list
--- Quarantined, parked and conflicting events, newest last; open ones unless all are asked for.
-SELECT topic, partition, log_offset AS "offset", index_in_message AS "index", outcome, reason, detail, source,
-    event_id, subject AS server, event_type, occurred_at, log_time, settled
-FROM decision
-WHERE outcome IN ('quarantined', 'parked', 'conflict')
-    AND (%(settled)s::boolean OR NOT settled)
-    AND (%(reason)s::text IS NULL OR reason = %(reason)s)
-    AND (%(source)s::text IS NULL OR source = %(source)s)
-    AND (%(server)s::text IS NULL OR subject = %(server)s)
+-- Quarantined, parked and conflicting events, newest last; open ones unless all are asked for. `account` had the server
+-- when the event happened, or when the log took it. `holds` follows the gate: an account with a month that is not closed
+-- and not over before the event had the server, or one that the sender speaks for where the server could not be read.
+WITH listed AS (
+    SELECT *, least(occurred_at, log_time) AS at
+    FROM decision
+    WHERE outcome IN ('quarantined', 'parked', 'conflict')
+        AND (%(settled)s::boolean OR NOT settled)
+        AND (%(reason)s::text IS NULL OR reason = %(reason)s)
+        AND (%(source)s::text IS NULL OR source = %(source)s)
+        AND (%(server)s::text IS NULL OR subject = %(server)s)
+    ORDER BY log_time, topic COLLATE "C", partition, log_offset, index_in_message
+    LIMIT %(limit)s
+),
+concerned AS (
+    SELECT DISTINCT subject AS about, NULL::text AS sender, subject FROM listed WHERE subject IS NOT NULL
+    UNION
+    SELECT NULL, s.source, s.subject FROM source_subject s
+    WHERE s.source IN (SELECT source FROM listed WHERE subject IS NULL)
+),
+held AS (
+    SELECT a.subject, s.account_id, account.time_zone,
+        (tstzmultirange(tstzrange(a.valid_from, a.valid_to)) - coalesce((
+            SELECT range_agg(tstzrange(later.valid_from, later.valid_to)) FROM assignment later
+            WHERE later.subject = a.subject AND later.known_number > a.known_number), '{}'::tstzmultirange))
+        * tstzmultirange(tstzrange(s.starts_at, coalesce(s.ends_at, 'infinity'))) AS span,
+        coalesce((SELECT max(p.period_end) FROM billing_period p
+            WHERE p.account_id = s.account_id AND p.state = 'closed'), '-infinity') AS closed_until
+    FROM assignment a
+    JOIN subscription_span s USING (subscription_id)
+    JOIN billing_account account USING (account_id)
+    WHERE a.subject IN (SELECT subject FROM concerned)
+)
+SELECT topic, partition, log_offset AS "offset", index_in_message AS "index", outcome, reason, source, event_id,
+    subject AS server, event_type, occurred_at,
+    (SELECT h.account_id FROM held h WHERE h.subject = l.subject AND h.span @> l.at LIMIT 1) AS account,
+    NOT settled AND EXISTS (
+        SELECT FROM concerned c JOIN held h USING (subject)
+        WHERE (c.about = l.subject OR l.subject IS NULL AND c.sender = l.source)
+            AND upper(h.span) > greatest(h.closed_until,
+                CASE WHEN l.outcome <> 'conflict' AND l.occurred_at IS NOT NULL
+                    THEN date_trunc('month', l.at, h.time_zone) END)) AS holds,
+    settled
+FROM listed l
 ORDER BY log_time, topic COLLATE "C", partition, log_offset, index_in_message
-LIMIT %(limit)s
 
 -- name: decision_at
 SELECT topic, partition, log_offset AS "offset", index_in_message AS "index", outcome, reason, detail, source,

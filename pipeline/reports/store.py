@@ -1,7 +1,7 @@
 """The reports' reads: each function is one statement, its rows as mappings with the columns the command shows."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Literal
 
 from psycopg.rows import dict_row
@@ -21,16 +21,34 @@ def usage(
     connection: Connection,
     *,
     by: Stretch,
-    zone_name: str,
+    zone_name: str | None = None,
     account: str | None = None,
     server: str | None = None,
     meter: str | None = None,
-    from_at: datetime | None = None,
-    to_at: datetime | None = None,
+    start: datetime | date | None = None,
+    end: datetime | date | None = None,
 ) -> list[Row]:
-    """account (None: nobody has the server), server, meter, from, quantity (Decimal), unit; stretches are local."""
-    parameters = {"by": by, "zone_name": zone_name, "account": account, "server": server, "meter": meter}
-    return _rows(connection, "usage_list", {**parameters, "from_at": from_at, "to_at": to_at})
+    """
+    Sum usage over stretches of local time, of slots that begin in [start, end).
+
+    Args:
+        connection: Is read only.
+        by: How long a stretch is.
+        zone_name: Whose hours, days and months; None: those of each account, of UTC where nobody has the server.
+        account: Only what it had at the time.
+        server: Only this one.
+        meter: Only this one.
+        start: An aware time, or a day, whose first instant in the zone is meant; None: all.
+        end: Like `start`.
+
+    Returns:
+        account (None: nobody has the server), server, meter, from, zone (its name), quantity (Decimal), unit.
+    """
+    parameters: Row = {"by": by, "zone_name": zone_name, "account": account, "server": server, "meter": meter}
+    for name, edge in (("from", start), ("to", end)):
+        is_time = isinstance(edge, datetime)
+        parameters |= {f"{name}_at": edge if is_time else None, f"{name}_day": None if is_time else edge}
+    return _rows(connection, "usage_list", parameters)
 
 
 def usage_series(connection: Connection, server: str) -> list[Row]:
@@ -75,7 +93,11 @@ def decisions(
     source: str | None = None,
     server: str | None = None,
 ) -> list[Row]:
-    """Quarantined, parked and conflicting events in the order of the log's time; with settled ones if asked."""
+    """
+    Quarantined, parked and conflicting events in the order of the log's time; with settled ones if asked.
+
+    `account` had the server then, if anybody; `holds` is true where an account's close waits for it to be settled.
+    """
     parameters = {"settled": settled, "reason": reason, "source": source, "server": server, "limit": limit}
     return _rows(connection, "decision_list", parameters)
 

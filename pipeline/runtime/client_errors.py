@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, KafkaException
 REPEAT_SECONDS = 30.0
 _TEXTS_MAX = 100
 # How long an attempt took, and how often it was tried, makes no other complaint of it.
-_VARYING = re.compile(r"\s*\(after [^)]*\)")
+_VARYING = re.compile(r"\s*\(after \d+ms.*\)")
 
 
 def sentence(error: KafkaException | KafkaError) -> str:

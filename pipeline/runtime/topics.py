@@ -213,7 +213,8 @@ def record_time(bootstrap_servers: str, topic: str, partition: int, offset: int)
             ):
                 return None
     except KafkaException as error:
-        raise TransientFault(f"offset {offset} of {topic}, partition {partition} cannot be read: {sentence(error)}") from error
+        where = f"offset {offset} of {topic}, partition {partition}"
+        raise TransientFault(f"{where} cannot be read: {sentence(error)}") from error
     finally:
         consumer.close()
     raise TransientFault(f"the broker does not give offset {offset} of {topic}, partition {partition}")

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from pipeline.bootstrap import STAGES
 from pipeline.cli import main as entry
+from pipeline.cli.environment import said
 from pipeline.cli.main import app
 from pipeline.cli.run import StageName
 from pipeline.domain import errors
@@ -76,7 +77,7 @@ def test_an_error_is_a_sentence_and_an_exit_code(
 ) -> None:
     """Every error of ours ends the process with its code and its sentence on stderr, without a traceback."""
 
-    def fail() -> None:
+    def fail(prog_name: str) -> None:
         raise error
 
     monkeypatch.setattr(entry, "app", fail)
@@ -90,6 +91,13 @@ def test_an_error_is_a_sentence_and_an_exit_code(
     assert "Traceback" not in captured.err
 
 
+def test_a_driver_s_question_has_no_full_stop_behind_it() -> None:
+    """The driver ends its words with a question mark, ours go on after a full stop."""
+    assert said(errors.TransientFault("Is it accepting connections?. Is it running?")) == (
+        "Is it accepting connections? Is it running?"
+    )
+
+
 def test_missing_settings_are_named_all_at_once() -> None:
     """A command without its settings says each variable that is missing, and exits with 78."""
     result = subprocess.run(
@@ -99,6 +107,15 @@ def test_missing_settings_are_named_all_at_once() -> None:
     for name in ("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL", "RACKMETER_ARCHIVE_DIR", "RACKMETER_DOCUMENTS_DIR"):
         assert name in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_the_command_is_called_rackmeter_however_it_was_started() -> None:
+    """Usage lines can be copied."""
+    result = subprocess.run(
+        [sys.executable, "-m", "pipeline", "close"], env={}, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 2
+    assert result.stderr.startswith("Usage: rackmeter close")
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -51,6 +51,17 @@ def test_check_config_names_value_and_source_of_every_setting() -> None:
     assert "RACKMETER_ARCHIVE_DIR" in result.exception.detail
 
 
+def test_check_config_names_every_problem_at_once() -> None:
+    """Missing, malformed and misspelt settings in one go; the local broker's choice is listed."""
+    environment = {"KAFKA_BOOTSTRAP_SERVERS": "kafka", "RACKMETER_SWEEP": "5", "RACKMETER_BROKER": "embedded"}
+    result = CliRunner().invoke(app, ["check-config", "--format", "json"], env=_only(environment))
+    rows = {row["setting"]: row for row in json.loads(result.stdout)}
+    assert rows["RACKMETER_BROKER"]["value"] == "embedded"
+    assert isinstance(result.exception, ConfigurationFault)
+    for name in ("KAFKA_BOOTSTRAP_SERVERS='kafka'", "DATABASE_URL is not set", "RACKMETER_SWEEP is not a setting"):
+        assert name in result.exception.detail
+
+
 def test_a_command_asks_only_for_what_it_uses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading the database needs no broker and no folders; a malformed setting is named all the same."""
     for name, value in _only({"DATABASE_URL": "postgresql://db/x"}).items():

@@ -27,7 +27,7 @@ def test_it_ends_with_130_and_a_word(
 ) -> None:
     """Whatever a library makes of the interrupt, a person sees that the command stopped, and no traceback."""
 
-    def interrupted() -> None:
+    def interrupted(prog_name: str) -> None:
         with contextlib.suppress(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         raise error
@@ -42,7 +42,7 @@ def test_it_ends_with_130_and_a_word(
 def test_without_it_an_error_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault of the program's own keeps its traceback."""
 
-    def fail() -> None:
+    def fail(prog_name: str) -> None:
         raise RuntimeError("a fault")
 
     monkeypatch.setattr(entry, "app", fail)

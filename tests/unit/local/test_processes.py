@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.domain.errors import ConfigurationFault
-from pipeline.local.processes import ChildReport, ChildSpec, ChildState, Supervisor, stopping_on_signals
-from pipeline.local.server_process import is_running
+from pipeline.domain.errors import ConfigurationFault, TransientFault
+from pipeline.local.processes import ChildReport, ChildSpec, ChildState, Supervisor, exit_code_of, stopping_on_signals
+from pipeline.local.server_process import ServerProcess, is_running
 
 
 class Clock:
@@ -139,3 +139,23 @@ def test_ignored_signals_are_not_handed_on(tmp_path: Path) -> None:
         supervisor.start()
         poll_until(supervisor, ChildState.HALTED)
     assert (tmp_path / "stage.log").read_text() == "y\n"
+
+
+@pytest.mark.parametrize(("codes", "wanted"), [((0, 1), 0), ((78, 0), 78), ((78, 70), 70)])
+def test_the_run_ends_as_its_worst_child(tmp_path: Path, codes: tuple[int, int], wanted: int) -> None:
+    """A halt goes before a wrong setting; a crash is no reason to complain, for it was started again."""
+    specs = [child("one", f"exit {codes[0]}"), child("two", f"exit {codes[1]}")]
+    stop = threading.Event()
+    timer = threading.Timer(0.3, stop.set)
+    timer.start()
+    assert exit_code_of(Supervisor(tmp_path, specs).run(stop)) == wanted
+    timer.join()
+
+
+def test_what_the_watch_raises_ends_the_run(tmp_path: Path) -> None:
+    """A service that died ends everything, loudly."""
+    service = ServerProcess.start("the database", ["sh", "-c", "echo disk full; exit 3"], tmp_path / "service.log")
+    supervisor = Supervisor(tmp_path, [child("stage", "exec sleep 60")])
+    with pytest.raises(TransientFault, match="the database ended with 3:\ndisk full"):
+        supervisor.run(threading.Event(), service.check)
+    assert supervisor.report()[0].state is ChildState.STOPPED

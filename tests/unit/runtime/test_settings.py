@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.domain.errors import ConfigurationFault
-from pipeline.runtime.settings import Settings, schemas_dir, variable_name
+from pipeline.runtime.settings import NOT_SET, Settings, foreign_variables, schemas_dir, variable_name
 
 GIVEN = {
     "KAFKA_BOOTSTRAP_SERVERS": "broker:9092",
@@ -47,6 +47,10 @@ def test_every_missing_variable_is_named_at_once() -> None:
         ("RACKMETER_FLUSH_SECONDS", "-1"),
         ("RACKMETER_SWEEP_SECONDS", "soon"),
         ("RACKMETER_LOG_LEVEL", "LOUD"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "broker"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "broker:9092,other"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "http://broker:9092"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "broker:99999"),
     ],
 )
 def test_a_malformed_variable_is_named_with_its_value(name: str, text: str) -> None:
@@ -55,6 +59,49 @@ def test_a_malformed_variable_is_named_with_its_value(name: str, text: str) -> N
         Settings.from_environment(GIVEN | {name: text})
 
     assert caught.value.detail.startswith(f"{name}={text!r}: ")
+
+
+@pytest.mark.parametrize("url", ["mysql://u:s3cret@db/x", "db.example.com", "/run/postgres", "http://u:s3cret@db"])
+def test_what_is_no_postgresql_address_is_refused_unseen(url: str) -> None:
+    """The message says what is wanted and not what was given: it may hold a password."""
+    with pytest.raises(ConfigurationFault, match=r"DATABASE_URL: postgresql://.* is wanted") as caught:
+        Settings.from_environment(GIVEN | {"DATABASE_URL": url})
+
+    assert "s3cret" not in caught.value.detail
+
+
+@pytest.mark.parametrize("url", ["postgres://db/x", "postgresql:///x?host=/run", "host=db dbname = x", " host=/run"])
+def test_every_form_of_libpq_address_is_taken(url: str) -> None:
+    """A URL of either scheme, or words."""
+    assert Settings.from_environment(GIVEN | {"DATABASE_URL": url}).database_url == url.strip()
+
+
+@pytest.mark.parametrize("servers", ["a-1.example.com:9092,a-2:9092", "[::1]:9092", "127.0.0.1:1", "a:1, b:2"])
+def test_every_form_of_broker_address_is_taken(servers: str) -> None:
+    """Names and addresses with a port, one or several."""
+    assert Settings.from_environment(GIVEN | {"KAFKA_BOOTSTRAP_SERVERS": servers}).kafka_bootstrap_servers == servers
+
+
+def test_a_misspelt_setting_is_named_with_the_right_one() -> None:
+    """What nothing reads is a problem; what only the tests and local runs read is none."""
+    given = {"RACKMETER_FLUSH_SECOND": "3", "RACKMETER_BROKER": "embedded", "RACKMETER_REAL_TRACE": "/t", "PATH": "/"}
+
+    assert foreign_variables(GIVEN | given) == [
+        "RACKMETER_FLUSH_SECOND is not a setting; is RACKMETER_FLUSH_SECONDS meant?"
+    ]
+    assert foreign_variables({"RACKMETER_BROKER": "kafka"}) == [
+        "RACKMETER_BROKER='kafka': apache or embedded is wanted"
+    ]
+
+
+def test_what_is_not_needed_may_be_missing() -> None:
+    """It has a value that says so; what is needed must be there all the same."""
+    settings = Settings.from_environment(
+        {"DATABASE_URL": "postgresql://db/x"},
+        not_needed=("kafka_bootstrap_servers", "archive_dir", "documents_dir", "state_dir"),
+    )
+
+    assert (settings.kafka_bootstrap_servers, settings.archive_dir) == (NOT_SET, Path(NOT_SET))
 
 
 def test_blank_is_as_good_as_missing() -> None:
