@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 
-from pipeline.cli.environment import REQUIRED, said, settings_for
+from pipeline.cli.environment import REQUIRED, settings_for
 from pipeline.domain.errors import ConfigurationFault, InvariantViolation, PipelineError
 from pipeline.reports import store
 from pipeline.runtime import migrations, topics
@@ -81,7 +81,7 @@ def database_findings(database_url: str) -> tuple[list[Finding], StoredLogs | No
     try:
         connection = connect(database_url, application_name="rackmeter-doctor", role=None)
     except PipelineError as error:
-        return [Finding("database", " ".join(said(error).split()), "start it, or correct DATABASE_URL")], None
+        return [Finding("database", " ".join(error.detail.split()), "start it, or correct DATABASE_URL")], None
     with closing(connection):
         version = connection.info.parameter_status("server_version") or "?"
         found = [Finding("database", f"PostgreSQL {version} answers"), clock(connection)]

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING
 
-from pipeline.domain.errors import ConfigurationFault, PipelineError, TransientFault
+from pipeline.domain.errors import ConfigurationFault, TransientFault
 from pipeline.runtime.settings import NOT_SET, OTHER_VARIABLES, Settings, foreign_variables, variable_name
 
 if TYPE_CHECKING:
     from pipeline.runtime.postgres import Connection
 
-__all__ = ["NOT_SET", "REQUIRED", "check_environment", "described", "masked", "reading", "said", "settings_for"]
+__all__ = ["NOT_SET", "REQUIRED", "check_environment", "described", "masked", "reading", "settings_for"]
 
 REQUIRED = ("kafka_bootstrap_servers", "database_url", "archive_dir", "documents_dir", "state_dir")
 
@@ -70,11 +70,6 @@ def reading(settings: Settings) -> Iterator["Connection"]:
             if is_transient(error):
                 raise TransientFault(f"the database stopped answering: {str(error).strip()}. Try again.") from error
             raise
-
-
-def said(error: PipelineError) -> str:
-    """The error's words; where a driver ended its own with a question, without the full stop we put behind it."""
-    return error.detail.replace("?.", "?")
 
 
 def described() -> list[dict[str, str]]:

@@ -24,7 +24,6 @@ from pipeline.cli import (
     up,
     usage,
 )
-from pipeline.cli.environment import said
 from pipeline.cli.options import examples
 from pipeline.domain.errors import PipelineError
 
@@ -93,7 +92,7 @@ def main() -> NoReturn:
         from pipeline.bootstrap import exit_code_of
 
         _stop_if_any(interrupts)
-        typer.echo(f"rackmeter: {said(error)}", err=True)
+        typer.echo(f"rackmeter: {error.detail}", err=True)
         raise SystemExit(exit_code_of(error)) from None
     except BaseException:
         # typer makes a silent exit of a Ctrl-C, DuckDB a RuntimeError.

@@ -65,8 +65,10 @@ def connect(
             ),
         )
     except psycopg.OperationalError as error:
+        # libpq ends with a question of its own.
+        reason = str(error).strip().rstrip("?")
         raise TransientFault(
-            f"the database does not answer: {str(error).strip()}. Is it running, and is DATABASE_URL right?"
+            f"the database does not answer: {reason}. Is it running, and is DATABASE_URL right?"
         ) from error
     connection.adapters.register_loader("timestamptz", _InfinityLoader)
     if role is not None:

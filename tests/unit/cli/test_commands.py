@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 
 from pipeline.bootstrap import STAGES
 from pipeline.cli import main as entry
-from pipeline.cli.environment import said
 from pipeline.cli.main import app
 from pipeline.cli.run import StageName
 from pipeline.domain import errors
@@ -89,13 +88,6 @@ def test_an_error_is_a_sentence_and_an_exit_code(
     assert captured.err.startswith("rackmeter: ")
     assert "broken" in captured.err
     assert "Traceback" not in captured.err
-
-
-def test_a_driver_s_question_has_no_full_stop_behind_it() -> None:
-    """The driver ends its words with a question mark, ours go on after a full stop."""
-    assert said(errors.TransientFault("Is it accepting connections?. Is it running?")) == (
-        "Is it accepting connections? Is it running?"
-    )
 
 
 def test_missing_settings_are_named_all_at_once() -> None:
