@@ -89,7 +89,7 @@ def test_to_proven_invoices(demo: DemoRun, small_trace: Path) -> None:
     """It tells every count, every invoice, a trial balance of zero, the proof, and where the documents lie."""
     assert demo.code == 0, demo.said
     samples = len(small_trace.read_text().splitlines()) - 1
-    assert count_of(demo.said, "sent and received") == samples + 20
+    assert count_of(demo.said, "sent now") == count_of(demo.said, "received in all") == samples + 20
     assert count_of(demo.said, "counted") == samples
     assert count_of(demo.said, "duplicate") == 0
     assert len(re.findall(r"^ *RM-2013-\d{4} .*issued", demo.said, re.MULTILINE)) == 10
@@ -123,7 +123,7 @@ def test_again(demo: DemoRun, small_trace: Path) -> None:
     before = demo.invoices()
     code, said = run(demo.root, "--trace", str(small_trace), "--again")
     assert code == 0, said
-    sent = count_of(demo.said, "sent and received")
+    sent = count_of(demo.said, "sent now")
     assert count_of(said, "duplicate") == sent
     assert count_of(said, "counted") == count_of(demo.said, "counted")
     assert len(re.findall(r"^ *RM-2013-\d{4} .*already_issued", said, re.MULTILINE)) == 10
