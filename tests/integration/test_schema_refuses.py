@@ -79,7 +79,8 @@ BREAKS: dict[str, LiteralString] = {
         "INSERT INTO partition_tally (topic, partition, received, counted) VALUES ('usage.events', 0, 2, 1)"
     ),
     "identity_epoch_epoch_ck": (
-        "INSERT INTO identity_epoch (source, epoch, partition, first_seen_at) VALUES ('s', '00F3A1B2C3D4E5F6', 0, '2013-07-01Z')"
+        "INSERT INTO identity_epoch (source, epoch, partition, first_seen_at)"
+        " VALUES ('s', '00F3A1B2C3D4E5F6', 0, '2013-07-01Z')"
     ),
     "identity_epoch_one_state_ck": (
         "INSERT INTO identity_epoch (source, epoch, partition, first_seen_at, counted, parked)"
@@ -433,7 +434,9 @@ def test_a_hole_keeps_a_source_incomplete(owner: Connection) -> None:
     """A source is complete until what its newest epoch said, behind no hole of it, and with no hole in earlier ones."""
     owner.execute(
         """
-        INSERT INTO identity_epoch (source, epoch, partition, first_seen_at, counted, quarantined, parked, dropped) VALUES
+        INSERT INTO identity_epoch
+            (source, epoch, partition, first_seen_at, counted, quarantined, parked, dropped)
+        VALUES
             ('whole', '0000000000000001', 0, '2013-07-01Z', '{[1,5)}', '{}', '{}', '{}'),
             ('pieced', '0000000000000001', 0, '2013-07-01Z', '{[1,3),[6,7)}', '{[3,4)}', '{[4,5)}', '{[5,6)}'),
             ('holed', '0000000000000001', 0, '2013-07-01Z', '{[1,3),[4,5)}', '{}', '{}', '{}'),
