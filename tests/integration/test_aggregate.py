@@ -219,6 +219,20 @@ def test_quantities_are_exact_to_the_last_digit(connection: Connection) -> None:
     assert quantity == Decimal(f"{(10**27 - 1) * held_us}E-15")
 
 
+def test_a_sum_of_many_is_exact_within_one_flush(connection: Connection) -> None:
+    """Law 6: what is added up in memory reaches the database with all its 31 digits, in slots and in days."""
+    text = "999999999999999999.999999999"
+    largest = {"cpu": text, "reads": text, "calls": text}
+    log = LogInMemory()
+    for first in range(1, 10_000, 99):
+        log.append(SOURCE, batch(*(event(number, data=largest) for number in range(first, first + 99))))
+    aggregate(connection, log, messages_each=1000)
+    expected = Decimal(f"{9_999 * (10**27 - 1)}E-9")
+    assert rows_of(connection, BUCKETS, "calls") == [("calls", "", 0, expected)]
+    days = "SELECT d.quantity FROM usage_day d JOIN series USING (series_id) WHERE meter_version_id = 3"
+    assert rows_of(connection, days) == [(expected,)]
+
+
 def test_two_workers_add_to_one_slot_and_lose_nothing(database_url: str) -> None:
     """Sources of two partitions speak of the same servers: their sums meet in the database, in any order of rows."""
     flushes, events_each, servers = 12, 8, 5

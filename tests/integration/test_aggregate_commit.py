@@ -109,7 +109,7 @@ def test_meters_that_changed_under_a_fold_fence(connection: Connection, database
             " '1970-01-01Z', 2)"
         )
     with pytest.raises(Fenced, match="meters changed"):
-        worker.run(threading.Event())
+        worker.flush()
     assert tally(connection) == {}
     aggregate(connection, log)
     assert tally(connection) == {"received": 1, "counted": 1}
