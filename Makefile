@@ -44,7 +44,7 @@ demo-again: $(INSTALLED) ## The same month once more into the folder of the last
 
 .PHONY: test
 test: $(INSTALLED) ## All tests, against a real broker and database; says which broker
-	@$(BIN)/python -m pytest $(PYTEST)
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST)
 
 .PHONY: check
 check: lint types fast ## Lint, types, import contracts and fast tests; under a minute
@@ -78,8 +78,8 @@ golden: $(INSTALLED) ## Write tests/golden anew from what the documents look lik
 
 .PHONY: nightly
 nightly: $(INSTALLED) ## What is too slow for every change: all tests on both brokers, then the full benchmark
-	@RACKMETER_BROKER=apache $(BIN)/python -m pytest
-	@RACKMETER_BROKER=embedded $(BIN)/python -m pytest
+	@RACKMETER_BROKER=apache $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	@RACKMETER_BROKER=embedded $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 	@$(BIN)/python -m bench pipeline
 
 .PHONY: lock

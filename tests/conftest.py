@@ -3,8 +3,10 @@
 import contextlib
 import itertools
 import os
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -23,11 +25,21 @@ FreshTopics = Callable[[int], dict[str, str]]
 _NUMBERS = itertools.count(1)
 
 
+def pytest_report_header() -> str:
+    """Say which broker tests that ask for one will get."""
+    if given := os.environ.get("KAFKA_BOOTSTRAP_SERVERS", ""):
+        return f"broker: KAFKA_BOOTSTRAP_SERVERS={given}"
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            return f"broker: {choose_broker(Path(folder), os.environ.get('RACKMETER_BROKER')).reason}"
+    except PipelineError as error:
+        return f"broker: none; {error}"
+
+
 @pytest.fixture(scope="session")
-def broker(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Broker]:
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """A broker of our own: Apache Kafka where it can be had, or as RACKMETER_BROKER says."""
     chosen = choose_broker(tmp_path_factory.mktemp("broker"), os.environ.get("RACKMETER_BROKER"))
-    _say(pytestconfig, f"tests run against {chosen.reason}")
     try:
         chosen.broker.start()
     except PipelineError as error:
@@ -37,11 +49,10 @@ def broker(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
 
 
 @pytest.fixture(scope="session")
-def bootstrap_servers(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> str:
+def bootstrap_servers(request: pytest.FixtureRequest) -> str:
     """The broker's host:port: KAFKA_BOOTSTRAP_SERVERS when set, else our own broker's."""
     given = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "")
     if given:
-        _say(pytestconfig, f"tests run against KAFKA_BOOTSTRAP_SERVERS={given}")
         return given
     started: Broker = request.getfixturevalue("broker")
     return started.bootstrap_servers
@@ -142,10 +153,3 @@ def _url_of(server_url: str, database: str) -> str:
     if not slashes:
         return make_conninfo(server_url, dbname=database)
     return f"{scheme}://{rest.partition('/')[0]}/{database}{mark}{query}"
-
-
-def _say(config: pytest.Config, text: str) -> None:
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is not None:
-        reporter.ensure_newline()
-        reporter.write_line(text)
