@@ -16,6 +16,7 @@ from pipeline.runtime.settings import Settings
 
 if TYPE_CHECKING:
     from pipeline.aggregate.worker import CatalogueView
+    from pipeline.runtime.consumer import LogConsumer
     from pipeline.totals.worker import Worker as TotalsWorker
 
 EVENTS_TOPIC = "usage.events"
@@ -32,6 +33,19 @@ EXIT_HALTED, EXIT_TRY_AGAIN, EXIT_MISCONFIGURED = 70, 75, 78
 GC_THRESHOLD = 100_000
 
 LOGGER = logging.getLogger("rackmeter.bootstrap")
+
+
+class LogOwner(Protocol):
+    """A stage whose offsets are in the database."""
+
+    def assign(self, partitions: Sequence[int]) -> dict[int, int]:
+        """Take partitions over; give the offsets to read from."""
+
+    def revoke(self, partitions: Sequence[int]) -> None:
+        """Forget partitions."""
+
+    def distrust(self) -> None:
+        """Compare the log again before the next commit."""
 
 
 class Runnable(Protocol):
@@ -102,10 +116,23 @@ def _open_database(settings: Settings, stage: str, opened: contextlib.ExitStack)
     return opened.enter_context(database(settings, f"rackmeter-{stage}-{settings.worker_slot}"))
 
 
+def _events_consumer(settings: Settings, group: str, worker: LogOwner) -> "LogConsumer":
+    from pipeline.runtime.consumer import LogConsumer
+
+    return LogConsumer(
+        settings.kafka_bootstrap_servers,
+        group,
+        EVENTS_TOPIC,
+        settings.worker_slot,
+        on_assign=worker.assign,
+        on_revoke=worker.revoke,
+        on_disturbance=worker.distrust,
+    )
+
+
 def _aggregate(settings: Settings, health: metrics.Health, opened: contextlib.ExitStack) -> Runnable:
     from pipeline.aggregate.store import Fence
     from pipeline.aggregate.worker import Pace, Worker
-    from pipeline.runtime.consumer import LogConsumer
 
     connection = _open_database(settings, "aggregate", opened)
     # A flush gathers millions of small objects that live to its commit: looking through them for cycles again and
@@ -125,17 +152,7 @@ def _aggregate(settings: Settings, health: metrics.Health, opened: contextlib.Ex
         pace=Pace(settings.flush_events_max, settings.flush_seconds),
         health=health,
     )
-    worker.attach(
-        LogConsumer(
-            settings.kafka_bootstrap_servers,
-            "aggregate",
-            EVENTS_TOPIC,
-            settings.worker_slot,
-            on_assign=worker.assign,
-            on_revoke=worker.revoke,
-            on_disturbance=worker.distrust,
-        )
-    )
+    worker.attach(_events_consumer(settings, "aggregate", worker))
     return worker
 
 
@@ -173,7 +190,6 @@ def catalogue_view(connection: Connection) -> "CatalogueView":
 
 def _archive(settings: Settings, health: metrics.Health, opened: contextlib.ExitStack) -> Runnable:
     from pipeline.archive.worker import Worker
-    from pipeline.runtime.consumer import LogConsumer
 
     connection = _open_database(settings, "archive", opened)
     worker = Worker(
@@ -185,17 +201,7 @@ def _archive(settings: Settings, health: metrics.Health, opened: contextlib.Exit
         flush_seconds=settings.flush_seconds,
         health=health,
     )
-    worker.attach(
-        LogConsumer(
-            settings.kafka_bootstrap_servers,
-            "archive",
-            EVENTS_TOPIC,
-            settings.worker_slot,
-            on_assign=worker.assign,
-            on_revoke=worker.revoke,
-            on_disturbance=worker.distrust,
-        )
-    )
+    worker.attach(_events_consumer(settings, "archive", worker))
     return worker
 
 
