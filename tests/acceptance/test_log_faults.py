@@ -158,7 +158,7 @@ class CrashingProducer:
 def embedded_broker(tmp_path: Path) -> Iterator[EmbeddedKafka]:
     """The embedded broker, whichever one the other tests use."""
     if not is_installed():
-        pytest.skip("the embedded broker is not installed")
+        pytest.fail("the embedded broker is not installed: run `make install`", pytrace=False)
     broker = EmbeddedKafka(tmp_path / "embedded")
     broker.start()
     yield broker
