@@ -157,34 +157,28 @@ def _aggregate(settings: Settings, health: metrics.Health, opened: contextlib.Ex
 
 
 def catalogue_view(connection: Connection) -> "CatalogueView":
-    """Give the meters and ignore rules as the aggregate stage needs them, each version until the next one begins."""
+    """Give the meters and ignore rules as the aggregate stage needs them."""
     from pipeline.aggregate.model import MeterRule
     from pipeline.aggregate.store import read_catalogue_number
     from pipeline.aggregate.worker import CatalogueView
     from pipeline.catalogue import store
-    from pipeline.catalogue.model import Meter
+    from pipeline.catalogue.meter_versions import effective_meters
     from pipeline.domain.slots import US_PER_SECOND, to_us
 
     catalogue_number = read_catalogue_number(connection)
-    by_meter: dict[str, list[Meter]] = {}
-    for meter in store.load_meters(connection):
-        by_meter.setdefault(meter.meter, []).append(meter)
     rules: dict[str, list[MeterRule]] = {}
-    for versions in by_meter.values():
-        versions.sort(key=lambda meter: meter.version)
-        ends = [to_us(meter.effective_from) for meter in versions[1:]] + [2**62]
-        for meter, to in zip(versions, ends, strict=True):
-            rule = MeterRule(
-                meter_version_id=meter.meter_version_id,
-                meter=meter.meter,
-                aggregation=str(meter.aggregation),
-                value_field=meter.value_field,
-                slot_us=meter.slot_seconds * US_PER_SECOND,
-                gap_us=(meter.gap_seconds_max or 0) * US_PER_SECOND,
-                from_us=to_us(meter.effective_from),
-                to_us=to,
-            )
-            rules.setdefault(meter.event_type, []).append(rule)
+    for meter, effective_to in effective_meters(store.load_meters(connection)):
+        rule = MeterRule(
+            meter_version_id=meter.meter_version_id,
+            meter=meter.meter,
+            aggregation=str(meter.aggregation),
+            value_field=meter.value_field,
+            slot_us=meter.slot_seconds * US_PER_SECOND,
+            gap_us=(meter.gap_seconds_max or 0) * US_PER_SECOND,
+            from_us=to_us(meter.effective_from),
+            to_us=2**62 if effective_to is None else to_us(effective_to),
+        )
+        rules.setdefault(meter.event_type, []).append(rule)
     return CatalogueView(catalogue_number, rules, frozenset(store.load_ignore_rules(connection)))
 
 
