@@ -51,7 +51,7 @@ class Fenced(PipelineError):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One thing wrong in a file; `line` counts from 1, 0 where no line can be named."""
+    """One thing wrong in a file; `line` counts from 1, 0 where no line can be named, and is not printed then."""
 
     file: str
     line: int
@@ -59,7 +59,10 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.field}: {self.message}"
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        text = f"{place}: {self.field}: {self.message}"
+        # A key or a cell of the file may hold a line's end; a problem is one line.
+        return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 class Problems(ConfigurationFault):

@@ -25,6 +25,7 @@ _SECONDS_MAX = 253_402_300_799  # the end of the year 9999
 _VALUE = r"(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,9})?"
 # One match a row is what makes reading fast; a row that does not match is looked at column by column.
 _ROW = re.compile(rf'([^,"\x00-\x1f\x7f-\x9f]{{1,200}}),([0-9]{{1,11}}),({_VALUE}(?:,{_VALUE}){{8}})\r?')
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -63,37 +64,33 @@ def read_trace(path: Path) -> Trace:
         Problems: Everything that is wrong, by line and column; the first 50 and how many more.
     """
     content = _read_content(path)
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise Problems([Problem(str(path), line, "text", "is not UTF-8")]) from error
-    lines = text.split("\n")
+    found = _Findings(str(path))
+    lines = _decode(content, found).split("\n")
     while lines and lines[-1].strip() == "":
         lines.pop()
-    found = _Findings(str(path))
     order = _column_order(lines[0] if lines else "", found)
-    if order is None:
-        found.raise_if_any()
-    vms, rows = _read_rows(lines, order, found)
-    if not rows and not found.count:
+    if len(lines) <= 1:
         found.add(1, "vm", "the trace has no rows")
-    found.raise_if_any()
+    vms, rows = _read_rows(lines, order, found)
     _check_span(rows, found)
+    found.raise_if_any()
     return Trace(hashlib.sha256(content).hexdigest(), tuple(vms), tuple(rows))
 
 
 class _Findings:
-    """Problems gathered up to a bound; the rest is counted."""
+    """Problems gathered up to a bound, the rest counted; and what rows that are left out say of the time."""
 
     def __init__(self, file: str) -> None:
         self.count = 0
+        self.left_out_lines: list[int] = []
+        self.left_out_times: list[tuple[int, int]] = []
+        """Unix second and line, of rows that have one."""
         self._file = file
         self._problems: list[Problem] = []
 
-    def add(self, line: int, field: str, message: str) -> None:
+    def add(self, line: int, field: str, message: str, *, is_bounded: bool = True) -> None:
         self.count += 1
-        if len(self._problems) < PROBLEMS_MAX:
+        if not is_bounded or len(self._problems) < PROBLEMS_MAX:
             self._problems.append(Problem(self._file, line, field, message))
 
     def raise_if_any(self) -> None:
@@ -101,7 +98,7 @@ class _Findings:
             return
         left = self.count - len(self._problems)
         if left:
-            last = self._problems[-1].line
+            last = max(problem.line for problem in self._problems)
             self._problems.append(Problem(self._file, last, "…", f"and {left} more problems ({self.count} in all)"))
         raise Problems(self._problems)
 
@@ -114,23 +111,46 @@ def _read_content(path: Path) -> bytes:
         raise Problems([Problem(str(path), 0, "file", f"cannot be read: {error}")]) from error
 
 
-def _column_order(header: str, found: _Findings) -> tuple[int, ...] | None:
-    """Where each of COLUMNS stands in a row; None, with the problems noted, where the header is wrong."""
-    names = next(csv.reader([header]), [])
+def _decode(content: bytes, found: _Findings) -> str:
+    """The text; of one that is not all UTF-8, with every such line noted, what can be read."""
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = content.decode("utf-8-sig", errors="surrogateescape")
+    for line_number, line in enumerate(text.split("\n"), start=1):
+        if _SURROGATE.search(line):
+            found.add(line_number, "text", "is not UTF-8")
+    return text
+
+
+class _Order(NamedTuple):
+    """Where each of COLUMNS stands in a row, None for one that is missing; how many columns the header has."""
+
+    positions: tuple[int | None, ...]
+    width: int
+
+
+_USUAL_ORDER = _Order(tuple(range(len(COLUMNS))), len(COLUMNS))
+
+
+def _column_order(header: str, found: _Findings) -> _Order:
+    """Read the header; what is wrong is noted, and the columns that are known are looked at all the same."""
+    try:
+        names = next(csv.reader([header.rstrip("\r")], strict=True), [])
+    except csv.Error as error:
+        found.add(1, "header", f"is not CSV: {error}")
+        return _Order((None,) * len(COLUMNS), 0)
     for name in COLUMNS:
         if names.count(name) != 1:
             found.add(1, name, "the column is missing" if name not in names else "the column stands twice")
     for name in names:
         if name not in COLUMNS:
-            found.add(1, name, f"is no column of a trace; they are {','.join(COLUMNS)}")
-    return None if found.count else tuple(names.index(name) for name in COLUMNS)
+            found.add(1, name[:40], f"is no column of a trace; they are {','.join(COLUMNS)}")
+    return _Order(tuple(names.index(name) if name in names else None for name in COLUMNS), len(names))
 
 
-def _read_rows(
-    lines: list[str], order: tuple[int, ...] | None, found: _Findings
-) -> tuple[dict[str, int], list[TraceRow]]:
-    order = order or tuple(range(len(COLUMNS)))
-    is_usual_order = order == tuple(range(len(COLUMNS)))
+def _read_rows(lines: list[str], order: _Order, found: _Findings) -> tuple[dict[str, int], list[TraceRow]]:
+    is_usual_order = order == _USUAL_ORDER
     match_row = _ROW.fullmatch
     vms: dict[str, int] = {}
     numbers: list[int] = []
@@ -142,6 +162,7 @@ def _read_rows(
         else:
             checked = _check_row(line, line_number, order, found)
             if checked is None:
+                found.left_out_lines.append(line_number)
                 continue
             vm, timestamp, values = checked
         index = vms.get(vm)
@@ -153,33 +174,61 @@ def _read_rows(
     return vms, rows
 
 
-def _check_row(line: str, line_number: int, order: tuple[int, ...], found: _Findings) -> tuple[str, int, str] | None:
+def _check_row(line: str, line_number: int, order: _Order, found: _Findings) -> tuple[str, int, str] | None:
     try:
         cells = next(csv.reader([line.rstrip("\r")], strict=True), [])
     except csv.Error as error:
         found.add(line_number, "row", f"is not CSV: {error}")
         return None
-    if len(cells) != len(COLUMNS):
-        found.add(line_number, "row", f"has {len(cells)} columns, not {len(COLUMNS)}")
+    if order.width and len(cells) != order.width:
+        found.add(line_number, "row", f"has {len(cells)} columns, not {order.width}")
         return None
-    vm, timestamp, *values = (cells[position] for position in order)
+    # A column that is missing was told at the header.
+    vm, timestamp, *values = (None if at is None else cells[at] for at in order.positions)
     before = found.count
-    if not vm or len(vm) > NAME_CHARACTERS_MAX or _CONTROL_CHARACTER.search(vm):
+    if vm is not None and (not vm or len(vm) > NAME_CHARACTERS_MAX or _CONTROL_CHARACTER.search(vm)):
         found.add(line_number, "vm", f"{vm[:40]!a} is not 1 to {NAME_CHARACTERS_MAX} printable characters")
-    if not re.fullmatch("[0-9]{1,12}", timestamp) or int(timestamp) > _SECONDS_MAX:
+    seconds = _unix_seconds(timestamp) if timestamp is not None else None
+    if timestamp is not None and seconds is None:
         found.add(line_number, "timestamp", f"{timestamp[:40]!a} is not Unix seconds")
+    written = [value for value in values if value is not None]
     for name, value in zip(HOST_SAMPLE_FIELDS, values, strict=True):
         try:
-            if parse_exact(value) < 0:
+            if value is not None and parse_exact(value) < 0:
                 found.add(line_number, name, f"{value[:40]} is negative")
         except ValueError as error:
             found.add(line_number, name, str(error))
-    return None if found.count > before else (vm, int(timestamp), ",".join(values))
+    if found.count == before and vm is not None and seconds is not None and len(written) == len(values):
+        return vm, seconds, ",".join(written)
+    if seconds is not None:
+        found.left_out_times.append((seconds, line_number))
+    return None
+
+
+def _unix_seconds(text: str) -> int | None:
+    is_number = re.fullmatch("[0-9]{1,12}", text) is not None
+    return int(text) if is_number and int(text) <= _SECONDS_MAX else None
 
 
 def _check_span(rows: list[TraceRow], found: _Findings) -> None:
-    first, last = min(row.timestamp for row in rows), max(row.timestamp for row in rows)
+    """Note a trace that is too long at its latest row; rows that are left out for another reason count too."""
+    seconds = [row.timestamp for row in rows]
+    times = list(found.left_out_times)
+    if seconds:
+        edges = (seconds.index(min(seconds)), seconds.index(max(seconds)))
+        times += [(seconds[index], _line_of(index, found.left_out_lines)) for index in edges]
+    (first, first_line), (last, last_line) = min(times, default=(0, 0)), max(times, default=(0, 0))
     if last - first > SPAN_DAYS_MAX * 86_400:
         days = (last - first) // 86_400
-        found.add(0, "timestamp", f"the trace spans {days} days; at most {SPAN_DAYS_MAX} (two months)")
-    found.raise_if_any()
+        message = f"the trace spans {days} days from line {first_line} to here; at most {SPAN_DAYS_MAX} (two months)"
+        found.add(last_line, "timestamp", message, is_bounded=False)
+
+
+def _line_of(index: int, left_out_lines: list[int]) -> int:
+    """The line of a row, which comes after the header and after rows that were left out."""
+    line = index + 2
+    for left_out in left_out_lines:
+        if left_out > line:
+            break
+        line += 1
+    return line

@@ -117,6 +117,12 @@ def test_problems_are_printed_one_a_line_in_the_order_of_the_file() -> None:
     assert isinstance(problems, ConfigurationFault)
 
 
+def test_a_problem_without_a_line_names_file_and_field_in_one_line() -> None:
+    """No line 0 is printed; a name from the file that holds a line's end does not break the list."""
+    assert str(Problem("a.csv", 0, "file", "cannot be read")) == "a.csv: file: cannot be read"
+    assert str(Problem("a.csv", 3, "a\nb", "is \ud800")) == "a.csv:3: a\\nb: is \\ud800"
+
+
 def test_a_rejected_record_names_its_reason() -> None:
     """The reason code is what quarantine files it under."""
     rejected = RejectedRecord("value_negative", "cpu_cores is -1")

@@ -83,10 +83,26 @@ def test_problems_are_bounded_and_counted(tmp_path: Path) -> None:
     assert "and 70 more problems (120 in all)" in str(refused.value)
 
 
-def test_header_is_checked_first(tmp_path: Path) -> None:
-    """A missing and an unknown column are both named on line 1."""
-    path = write(tmp_path / "t.csv", "x", header=HEADER.replace("vm,", "server,"))
-    assert problems_of(path) == [(1, "server"), (1, "vm")]
+def test_a_bad_header_does_not_hide_bad_rows(tmp_path: Path) -> None:
+    """A missing and an unknown column are both named on line 1; the columns that are known are looked at."""
+    rows = ("x", f"a,100,{VALUES}", f"a,soon,{VALUES}", f"a,200,{VALUES},1")
+    path = write(tmp_path / "t.csv", *rows, header=HEADER.replace("vm,", "server,"))
+    assert problems_of(path) == [(1, "server"), (1, "vm"), (2, "row"), (4, "timestamp"), (5, "row")]
+
+
+@pytest.mark.parametrize("header", ["x" * 200_000, '"vm,timestamp', "vm," * 12, "\ufeff\u2028,vm"])
+def test_whatever_the_header_is_problems_are_the_answer(tmp_path: Path, header: str) -> None:
+    """A header that is no CSV, too long or of strange characters is a problem on line 1."""
+    path = write(tmp_path / "t.csv", f"a,100,{VALUES}", header=header)
+    assert (1, "timestamp") in problems_of(path) or (1, "header") in problems_of(path)
+
+
+def test_every_line_that_is_not_utf8_is_named_with_all_else(tmp_path: Path) -> None:
+    """Bytes that are no text hide no other problem."""
+    path = tmp_path / "t.csv"
+    rows = [HEADER.encode(), b"\xe9," + f"100,{VALUES}".encode(), f"a,soon,{VALUES}".encode(), b"b\xff,1,2"]
+    path.write_bytes(b"\n".join(rows))
+    assert problems_of(path) == [(2, "text"), (3, "timestamp"), (4, "row"), (4, "text")]
 
 
 @pytest.mark.parametrize("content", [b"", HEADER.encode(), b"\x1f\x8b\x08broken", b"\xff\xfe"])
@@ -99,13 +115,37 @@ def test_file_without_rows_or_text_is_refused(tmp_path: Path, content: bytes) ->
 
 def test_missing_file_is_a_problem(tmp_path: Path) -> None:
     """A file that is not there is named."""
-    assert problems_of(tmp_path / "none.csv") == [(0, "file")]
+    path = tmp_path / "none.csv"
+    assert problems_of(path) == [(0, "file")]
+    with pytest.raises(Problems, match=rf"^{path}: file: cannot be read"):
+        read_trace(path)
 
 
 def test_more_than_two_months_are_refused(tmp_path: Path) -> None:
-    """A trace spans two months at most."""
-    path = write(tmp_path / "t.csv", f"a,0,{VALUES}", f"a,{63 * 86400},{VALUES}")
-    assert problems_of(path) == [(0, "timestamp")]
+    """A trace spans two months at most; the latest row is named."""
+    path = write(tmp_path / "t.csv", f"a,9,{VALUES}", f"a,{63 * 86400},{VALUES}", f"a,0,{VALUES}")
+    assert problems_of(path) == [(3, "timestamp")]
+    with pytest.raises(Problems, match="spans 63 days from line 4 to here; at most 62"):
+        read_trace(path)
+    assert read_trace(write(path, f"a,0,{VALUES}", f"a,{62 * 86400},{VALUES}")).rows
+
+
+@pytest.mark.parametrize("late", [f"b,{63 * 86400},{VALUES}", f"b,{63 * 86400},NaN{VALUES[1:]}"])
+def test_a_span_that_is_too_long_is_told_with_all_else(tmp_path: Path, late: str) -> None:
+    """Rows with other problems do not hide it, count for it, and do not shift the line that is named."""
+    path = write(tmp_path / "t.csv", "a,1", f"a,x,{VALUES}", f"a,0,{VALUES}", "a,2", late, f"c,-,{VALUES}")
+    found = problems_of(path)
+    assert [one for one in found if one[0] != 6] == [(2, "row"), (3, "timestamp"), (5, "row"), (7, "timestamp")]
+    assert (6, "timestamp") in found
+    assert ((6, "cpu_cores") in found) == ("NaN" in late)
+
+
+def test_a_span_that_is_too_long_is_told_beyond_the_bound(tmp_path: Path) -> None:
+    """However many rows are bad, that the file is too long is not one of those that are only counted."""
+    path = write(tmp_path / "t.csv", *["a,x," + VALUES] * 120, f"a,0,{VALUES}", f"a,{63 * 86400},{VALUES}")
+    found = problems_of(path)
+    assert found[-2:] == [(123, "timestamp"), (123, "…")]
+    assert len(found) == 52
 
 
 def test_period_is_the_month_with_most_rows_in_the_zone(tmp_path: Path) -> None:
