@@ -14,7 +14,7 @@ from pipeline.catalogue.changes import Stored, new_bindings, refusals
 from pipeline.catalogue.model import Catalogue, Price
 from pipeline.catalogue.store import QUERIES
 from pipeline.domain.decimals import plain
-from pipeline.domain.errors import ConfigurationFault
+from pipeline.domain.errors import ConfigurationFault, Problems
 from pipeline.domain.keys import digest
 from pipeline.runtime.postgres import Connection
 
@@ -32,8 +32,8 @@ def apply(connection: Connection, catalogue: Catalogue) -> Applied:
     """Store a catalogue in one transaction, under the lock of the known number.
 
     Versions, bindings and ends of subscriptions are only added; accounts and sellers keep their latest names and
-    addresses. What changes the charges of a known subscription leaves a dirty mark. Raises ConfigurationFault, one line
-    a reason, where the document would change what never changes; then nothing was written.
+    addresses. What changes the charges of a known subscription leaves a dirty mark. Raises Problems, each with its
+    place in the document, where that would change what never changes; then nothing was written.
     """
     with connection.transaction():
         last = connection.execute(QUERIES["lock_known_number"]).fetchone()
@@ -44,7 +44,7 @@ def apply(connection: Connection, catalogue: Catalogue) -> Applied:
         connection.execute(QUERIES["hold_meters"])
         stored = load_stored(connection)
         if refused := refusals(stored, catalogue):
-            raise ConfigurationFault("\n".join(refused), "catalogue_refused")
+            raise Problems(refused)
         writer = _Writer(connection, take_known_numbers(connection, 1))
         connection.execute(
             QUERIES["insert_catalogue_version"],
@@ -60,8 +60,8 @@ def apply(connection: Connection, catalogue: Catalogue) -> Applied:
 
 def catalogue_digest(catalogue: Catalogue) -> str:
     """sha256 of what the document says, as 64 hex digits; layout and comments do not count."""
-    fields = {one.name: getattr(catalogue, one.name) for one in dataclasses.fields(catalogue) if one.name != "text"}
-    return digest(_canonical(fields))
+    said = {name: value for name, value in _fields(catalogue).items() if name not in ("text", "positions")}
+    return digest(_canonical(said))
 
 
 def load_stored(connection: Connection) -> Stored:

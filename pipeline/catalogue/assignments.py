@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from pipeline.catalogue.document import check_version
 from pipeline.catalogue.marked_yaml import read_text, read_tree
-from pipeline.catalogue.model import Assignment, Binding
+from pipeline.catalogue.model import ALWAYS, Assignment, Binding, Subscription
 from pipeline.catalogue.section import TEXT_LENGTH_MAX, Section
 
 FOREVER = datetime.max.replace(tzinfo=UTC)
@@ -80,18 +80,23 @@ def effective_bindings(rows: Iterable[Binding], subscription_id: str, item: str)
     return spans
 
 
-def read_assignments(path: Path, zones: Mapping[str, str]) -> list[Assignment]:
+def read_assignments(
+    path: Path, zones: Mapping[str, str], subscriptions: Mapping[str, Subscription]
+) -> list[Assignment]:
     """Read and check an assignments file; see `parse_assignments`."""
-    return parse_assignments(read_text(path), str(path), zones)
+    return parse_assignments(read_text(path), str(path), zones, subscriptions)
 
 
-def parse_assignments(text: str, file: str, zones: Mapping[str, str]) -> list[Assignment]:
+def parse_assignments(
+    text: str, file: str, zones: Mapping[str, str], subscriptions: Mapping[str, Subscription]
+) -> list[Assignment]:
     """Read assignments in the order of the file, later ones winning; raises Problems with all that is wrong.
 
     Args:
         text: YAML; shape in schemas/assignments.schema.json.
         file: What problems call it.
         zones: Time zone of each known subscription; a date is local midnight there (of UTC where nobody is named).
+        subscriptions: Those of `zones`, as stored.
     """
     tree, report = read_tree(text, file)
     root = Section(tree, "", report)
@@ -104,9 +109,8 @@ def parse_assignments(text: str, file: str, zones: Mapping[str, str]) -> list[As
             servers.problem(subject, "is not the name of a server")
         # Read again as one list member each, so that the server's name may hold dots.
         for section in servers.items(subject):
-            one = _read_one(subject, section, zones)
-            if section.finish() and one is not None:
-                found.append(one)
+            found.append(_read_one(subject, section, zones, subscriptions))
+            section.finish()
         if servers.tree(subject) in (None, []):
             report.add(path, "has no assignments")
     root.finish()
@@ -114,17 +118,20 @@ def parse_assignments(text: str, file: str, zones: Mapping[str, str]) -> list[As
     return found
 
 
-def _read_one(subject: str, section: Section, zones: Mapping[str, str]) -> Assignment | None:
+def _read_one(
+    subject: str, section: Section, zones: Mapping[str, str], subscriptions: Mapping[str, Subscription]
+) -> Assignment:
     subscription = section.name("subscription") if section.has("subscription") else None
     section.tree("subscription")
     if subscription and subscription not in zones:
         section.problem("subscription", f"{subscription!r} is not a subscription of the catalogue")
     zone_name = zones.get(subscription or "", "UTC")
-    start = section.moment("from", is_required=True)
-    valid_from = section.place("from", start, zone_name)
-    end = section.moment("to")
-    valid_to = None if end is None else section.place("to", end, zone_name)
-    if valid_to is not None and valid_to <= valid_from:
+    valid_from = section.time("from", zone_name, is_required=True)
+    valid_to = section.time("to", zone_name)
+    if valid_from is not None and valid_to is not None and valid_to <= valid_from:
         section.problem("to", "is not after from")
-        return None
-    return Assignment(0, subject, subscription, valid_from, valid_to)
+    payer = subscriptions.get(subscription or "")
+    if payer is not None and valid_from is not None and not payer.is_running_at(valid_from):
+        section.problem("from", f"{subscription} is not running then")
+    # Where there is no time, there is a problem, and nothing of the file is used.
+    return Assignment(0, subject, subscription, valid_from or ALWAYS, valid_to)

@@ -1,12 +1,15 @@
 """What a new catalogue document changes in the stored one, and what it may not change; pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
 
 from pipeline.catalogue.bindings import BoundPrice, flatten
-from pipeline.catalogue.model import Account, Binding, Catalogue, Meter, Price, Seller, Subscription
+from pipeline.catalogue.check import taken_prefix
+from pipeline.catalogue.model import ALWAYS, Account, Binding, Catalogue, Meter, Price, Seller, Subscription
+from pipeline.domain.decimals import plain
+from pipeline.domain.errors import Problem
 from pipeline.domain.period import zone
 
 
@@ -25,18 +28,22 @@ class Stored:
     """By event type, the latest event time that was counted."""
 
 
-def refusals(stored: Stored, wanted: Catalogue) -> list[str]:
-    """Everything in the document that would change what never changes, each with what to do instead."""
-    return [
+def refusals(stored: Stored, wanted: Catalogue) -> list[Problem]:
+    """Everything in the document that would change what never changes, each at its place with what to do instead."""
+    found = [
         *_meter_refusals(stored, wanted),
         *_price_refusals(stored, wanted),
+        *_seller_refusals(stored, wanted),
         *_account_refusals(stored, wanted),
         *_subscription_refusals(stored, wanted),
+        *_item_refusals(stored, wanted),
         *(
-            f"ignore: {event_type} was ignored before and stays so; keep it in the list"
+            ("ignore", f"{event_type} was ignored before and stays so; keep it in the list")
             for event_type in sorted(stored.ignored_types - set(wanted.ignored_types))
         ),
     ]
+    # Subscriptions of one plan are refused the same thing at the same place.
+    return [wanted.positions.problem(path, message) for path, message in dict.fromkeys(found)]
 
 
 def new_bindings(stored: Stored, wanted: Catalogue) -> list[BoundPrice]:
@@ -64,108 +71,158 @@ def _missing(wanted: list[BoundPrice], stored: Mapping[datetime, tuple[str, str]
     return rows
 
 
-def _meter_refusals(stored: Stored, wanted: Catalogue) -> list[str]:
-    found = []
+_Refusals = Iterator[tuple[str, str]]
+"""Paths in the document, as its checks write them, and what is wrong there."""
+
+_NEW_NAME = "give the new one a new name and a dated change in the plan"
+_METER_KEYS = {
+    "event_type": "event_type",
+    "aggregation": "aggregation",
+    "value_field": "value",
+    "unit": "unit",
+    "slot_seconds": "slot_seconds",
+    "gap_seconds_max": "max_gap_seconds",
+}
+
+
+def _meter_refusals(stored: Stored, wanted: Catalogue) -> _Refusals:
     for name, meter in wanted.meters.items():
+        path = f"meters.{name}"
         known = stored.meters.get(name)
-        if known is not None and replace(known, meter_version_id=0) != meter:
-            found.append(f"meters.{name}: a meter never changes; give it a new name and a dated change in the plan")
+        if known is not None:
+            for field, key in _METER_KEYS.items():
+                before = getattr(known, field)
+                if before != getattr(meter, field):
+                    yield f"{path}.{key}", f"was {_shown(before)} and stays so: a meter never changes; {_NEW_NAME}"
+            if known.effective_from != meter.effective_from:
+                before = None if known.effective_from == ALWAYS else known.effective_from.isoformat()
+                yield f"{path}.from", f"was {_shown(before)} and stays so: a meter never changes; {_NEW_NAME}"
         if meter.event_type in stored.ignored_types:
-            found.append(f"meters.{name}: {meter.event_type} was declared ignored; events of it are not counted anew")
+            message = f"{meter.event_type} was declared ignored; events of it are not counted anew"
+            yield f"{path}.event_type", message
         last_at = stored.counted_until.get(meter.event_type)
         if known is None and last_at is not None and meter.effective_from <= last_at:
-            found.append(
-                f"meters.{name}: events of {meter.event_type} were counted up to {last_at.isoformat()}; a meter over "
-                "events already counted begins in the future: say a `from` after that, or it is a rebuild "
-                "(not available yet)"
+            message = (
+                f"events of {meter.event_type} were counted up to {last_at.isoformat()}; a meter over events already "
+                "counted begins in the future: say a `from` after that, or it is a rebuild (not available yet)"
             )
-    return found
+            yield f"{path}.from", message
 
 
-def _price_refusals(stored: Stored, wanted: Catalogue) -> list[str]:
-    return [
-        f"prices.{name}: a price never changes; give it a new name and a dated change in the plan"
-        for name, price in wanted.prices.items()
-        if name in stored.prices and replace(stored.prices[name], price_version_id=0).digest != price.digest
-    ]
+def _price_refusals(stored: Stored, wanted: Catalogue) -> _Refusals:
+    for name, price in wanted.prices.items():
+        known = stored.prices.get(name)
+        if known is None:
+            continue
+        for path, before in _differences(_written(known), _written(price), f"prices.{name}"):
+            yield path, f"was {_shown(before)} and stays so: a price never changes; {_NEW_NAME}"
 
 
-def _account_refusals(stored: Stored, wanted: Catalogue) -> list[str]:
-    found = []
+def _written(price: Price) -> dict[str, object]:
+    """The fields of a price under their names in the document."""
+    names = ("model", "product", "currency", "unit")
+    own: dict[str, object] = {name: getattr(price, name) for name in names}
+    return {**own, "base_units": plain(price.base_units), **price.parameters}
+
+
+def _differences(known: object, wanted: object, path: str) -> Iterator[tuple[str, object]]:
+    """The paths of what differs, with what is known there."""
+    if isinstance(known, dict) and isinstance(wanted, dict):
+        # Another model has other parameters: that is told once.
+        same_model = known.get("model") == wanted.get("model")
+        for key in {**known, **wanted} if same_model else known.keys() & wanted.keys():
+            yield from _differences(known.get(key), wanted.get(key), f"{path}.{key}")
+    elif isinstance(known, list) and isinstance(wanted, list) and len(known) == len(wanted):
+        for index, (before, after) in enumerate(zip(known, wanted, strict=True)):
+            yield from _differences(before, after, f"{path}[{index}]")
+    elif known != wanted:
+        yield path, known
+
+
+def _shown(before: object) -> str:
+    if before is None:
+        return "not there"
+    return f"a list of {len(before)}" if isinstance(before, list) else str(before)
+
+
+def _seller_refusals(stored: Stored, wanted: Catalogue) -> _Refusals:
+    prefixes = {seller.number_prefix: seller.seller for seller in stored.sellers.values()}
+    for name, seller in wanted.sellers.items():
+        known = stored.sellers.get(name)
+        owner = prefixes.get(seller.number_prefix, name)
+        if known is not None:
+            for field in ("number_prefix", "time_zone"):
+                before = getattr(known, field)
+                if before != getattr(seller, field):
+                    yield f"sellers.{name}.{field}", f"was {before} and stays so; add another seller"
+        if owner != name:
+            yield f"sellers.{name}.number_prefix", taken_prefix(seller.number_prefix, owner)
+
+
+def _account_refusals(stored: Stored, wanted: Catalogue) -> _Refusals:
     for account_id, known in stored.accounts.items():
+        path = f"accounts.{account_id}"
         account = wanted.accounts.get(account_id)
         if account is None:
-            found.append(f"accounts.{account_id}: is missing; an account stays, end its subscriptions with `to`")
+            yield path, "is missing; an account stays, end its subscriptions with `to`"
             continue
         for field in ("currency", "time_zone", "seller"):
-            before, after = getattr(known, field), getattr(account, field)
-            if before != after:
-                found.append(f"accounts.{account_id}.{field}: was {before} and stays so; open another account")
-    for name, seller in wanted.sellers.items():
-        before_seller = stored.sellers.get(name)
-        if before_seller is not None and (before_seller.number_prefix, before_seller.time_zone) != (
-            seller.number_prefix,
-            seller.time_zone,
-        ):
-            found.append(f"sellers.{name}: number_prefix and time_zone stay as they were; add another seller")
-    return found
+            before = getattr(known, field)
+            if before != getattr(account, field):
+                yield f"{path}.{field}", f"was {before} and stays so; open another account"
 
 
-def _subscription_refusals(stored: Stored, wanted: Catalogue) -> list[str]:
-    found = []
+def _subscription_refusals(stored: Stored, wanted: Catalogue) -> _Refusals:
+    advice = "end the subscription with `to` and begin another"
     for subscription_id, known in stored.subscriptions.items():
-        path = f"accounts.{known.account_id}.subscriptions.{subscription_id}"
         subscription = wanted.subscriptions.get(subscription_id)
         if subscription is None:
-            found.append(f"{path}: is missing; a subscription stays, end it with `to`")
+            # A missing account is told by itself.
+            if known.account_id in wanted.accounts:
+                path = f"accounts.{known.account_id}.subscriptions.{subscription_id}"
+                yield path, "is missing; a subscription stays, end it with `to`"
             continue
-        for field in ("account_id", "plan", "starts_at"):
-            before, after = getattr(known, field), getattr(subscription, field)
-            if before != after:
-                found.append(f"{path}: {field} was {before} and stays so; end it with `to` and begin another")
-        if not any(message.startswith(path) for message in found):
-            found += _item_refusals(stored, wanted, subscription, path)
-    return found
+        path = f"accounts.{subscription.account_id}.subscriptions.{subscription_id}"
+        if known.account_id != subscription.account_id:
+            yield path, f"belongs to the account {known.account_id} and stays there; {advice}"
+        if known.plan != subscription.plan:
+            yield f"{path}.plan", f"was {known.plan} and stays so; {advice}"
+        before = known.starts_at.astimezone(zone(stored.accounts[known.account_id].time_zone))
+        after = subscription.starts_at.astimezone(zone(wanted.accounts[subscription.account_id].time_zone))
+        # The same date in another zone is the fault of zone or account, which is told by itself.
+        is_same_date = before.tzinfo != after.tzinfo and before.replace(tzinfo=None) == after.replace(tzinfo=None)
+        if known.starts_at != subscription.starts_at and not is_same_date:
+            yield f"{path}.from", f"was {before.isoformat(timespec='minutes')} and stays so; {advice}"
 
 
-def _item_refusals(stored: Stored, wanted: Catalogue, subscription: Subscription, path: str) -> list[str]:
-    starts: dict[str, datetime] = {}
+def _item_refusals(stored: Stored, wanted: Catalogue) -> _Refusals:
+    starts: dict[str, dict[str, datetime]] = {}
     for row in stored.bindings:
-        if row.subscription_id == subscription.subscription_id:
-            starts.setdefault(row.item, row.effective_from)
+        starts.setdefault(row.subscription_id, {}).setdefault(row.item, row.effective_from)
+    # Judged with the account, plan and start it has: that one of those would change is told by itself.
+    judged = replace(wanted, accounts={**wanted.accounts, **stored.accounts})
+    for subscription_id, known in stored.subscriptions.items():
+        if subscription_id in wanted.subscriptions and known.plan in wanted.plans:
+            agreed = wanted.subscriptions[subscription_id].contract
+            yield from _items_of(judged, replace(known, contract=agreed), starts.get(subscription_id, {}))
+
+
+def _items_of(wanted: Catalogue, subscription: Subscription, starts: Mapping[str, datetime]) -> _Refusals:
+    path = f"plans.{subscription.plan}.items"
     items = {item.item: item for item in wanted.plans[subscription.plan].items}
-    found = [
-        f"{path}: the plan's item {item} is charged already and stays in the plan"
-        for item in sorted(starts.keys() - items.keys())
-    ]
-    flat = flatten(wanted, subscription)
-    found += _later_refusals(wanted, subscription, starts, flat)
-    for bound in flat:
-        first = starts.setdefault(bound.item, bound.effective_from)
-        if bound.item not in items:
-            continue
-        if first == bound.effective_from and items[bound.item].starts is None and not _is_stored(stored, bound):
-            found.append(f"plans.{subscription.plan}.items.{bound.item}: say `from` when this new item begins")
-    return found
-
-
-def _later_refusals(
-    wanted: Catalogue, subscription: Subscription, starts: Mapping[str, datetime], flat: Sequence[BoundPrice]
-) -> list[str]:
-    """Rows are only added, so there is none that says an item is not charged yet."""
+    for item in sorted(starts.keys() - items.keys()):
+        yield f"{path}.{item}", "is missing; it is charged already and stays in the plan"
     zone_of_account = zone(wanted.accounts[subscription.account_id].time_zone)
-    found = []
-    for item, group in groupby(flat, key=lambda one: one.item):
+    for item, group in groupby(flatten(wanted, subscription), key=lambda one: one.item):
         first, begins = starts.get(item), next(group).effective_from
-        if first is not None and first < begins:
+        if first is None:
+            if items[item].starts is None:
+                yield f"{path}.{item}.from", "is missing; say when this new item begins"
+        elif first < begins:
+            # Rows are only added, so there is none that says an item is not charged yet.
             local = first.astimezone(zone_of_account).isoformat(timespec="minutes")
-            found.append(
-                f"plans.{subscription.plan}.items.{item}: {subscription.subscription_id} is charged for it from "
-                f"{local} on and stays so; put its `from` back, and for a time without charge give it a price of 0 "
-                "with a dated change"
+            message = (
+                f"{subscription.subscription_id} is charged for it from {local} on and stays so; put its `from` back, "
+                "and for a time without charge give it a price of 0 with a dated change"
             )
-    return found
-
-
-def _is_stored(stored: Stored, bound: BoundPrice) -> bool:
-    return any((row.subscription_id, row.item) == (bound.subscription_id, bound.item) for row in stored.bindings)
+            yield f"{path}.{item}.from", message

@@ -3,19 +3,24 @@
 The document's shape is published as schemas/catalogue.schema.json; what a schema cannot say is in `check`.
 """
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from pipeline.catalogue import entries
 from pipeline.catalogue.check import check
-from pipeline.catalogue.marked_yaml import Tree, read_text, read_tree
-from pipeline.catalogue.model import Account, Catalogue, Meter, Plan, Price, Seller, Subscription
+from pipeline.catalogue.marked_yaml import read_text, read_tree
+from pipeline.catalogue.model import Account, Catalogue, Subscription
 from pipeline.catalogue.section import Section
 
+_Entry = TypeVar("_Entry")
+
 DOCUMENT_VERSION = "1"
+SECTIONS = ("sellers", "meters", "prices", "plans")
 
 
 def read_catalogue(path: Path) -> Catalogue:
-    """Read and check a catalogue file; raises Problems, or ConfigurationFault where it cannot be read."""
+    """Read and check a catalogue file; raises Problems."""
     return parse_catalogue(read_text(path), str(path))
 
 
@@ -24,32 +29,22 @@ def parse_catalogue(text: str, file: str) -> Catalogue:
     tree, report = read_tree(text, file)
     root = Section(tree, "", report)
     check_version(root)
-    sellers: dict[str, Seller] = {}
-    meters: dict[str, Meter] = {}
-    prices: dict[str, Price] = {}
-    plans: dict[str, Plan] = {}
-    for name, section in root.sections("sellers"):
-        seller = entries.read_seller(name, section)
-        if section.finish():
-            sellers[name] = seller
-    for name, section in root.sections("meters"):
-        meter = entries.read_meter(name, section)
-        if section.finish() and meter is not None:
-            meters[name] = meter
-    for name, section in root.sections("prices"):
-        price = entries.read_price(name, section)
-        if section.finish() and price is not None:
-            prices[name] = price
-    for name, section in root.sections("plans"):
-        plan = entries.read_plan(name, section)
-        if section.finish():
-            plans[name] = plan
-    declared = {name: _names(tree, name) for name in ("sellers", "meters", "prices", "plans", "accounts")}
-    accounts, subscriptions = _read_accounts(root, declared["sellers"])
-    ignored = root.texts("ignore")
+    sellers = _read_each(root, "sellers", entries.read_seller)
+    accounts, subscriptions = _read_accounts(root, list(sellers))
+    catalogue = Catalogue(
+        sellers=sellers,
+        meters=_read_each(root, "meters", entries.read_meter),
+        prices=_read_each(root, "prices", entries.read_price),
+        plans=_read_each(root, "plans", entries.read_plan),
+        accounts=accounts,
+        subscriptions={one.subscription_id: one for one in subscriptions},
+        ignored_types=root.texts("ignore"),
+        text=text,
+        positions=report.positions,
+    )
     root.finish()
-    catalogue = Catalogue(sellers, meters, prices, plans, accounts, subscriptions, ignored, text)
-    check(catalogue, declared, report)
+    unreadable = {name for name in SECTIONS if not isinstance(root.tree(name), dict | None)}
+    check(catalogue, subscriptions, unreadable, report)
     report.raise_if_any()
     return catalogue
 
@@ -63,10 +58,19 @@ def check_version(root: Section) -> None:
         root.problem("version", f"is not {DOCUMENT_VERSION}, the only one there is")
 
 
-def _read_accounts(root: Section, sellers: list[str]) -> tuple[dict[str, Account], dict[str, Subscription]]:
+def _read_each(root: Section, key: str, read: Callable[[str, Section], _Entry]) -> dict[str, _Entry]:
+    found: dict[str, _Entry] = {}
+    for name, section in root.sections(key):
+        found[name] = read(name, section)
+        section.finish()
+    return found
+
+
+def _read_accounts(root: Section, sellers: list[str]) -> tuple[dict[str, Account], list[Subscription]]:
+    """Accounts by name; and all subscriptions as written, also two of one name."""
     only_seller = sellers[0] if len(sellers) == 1 else None
     accounts: dict[str, Account] = {}
-    subscriptions: dict[str, Subscription] = {}
+    subscriptions: list[Subscription] = []
     seen: set[str] = set()
     for account_id, section in root.sections("accounts"):
         account = entries.read_account(account_id, section, only_seller)
@@ -74,14 +78,8 @@ def _read_accounts(root: Section, sellers: list[str]) -> tuple[dict[str, Account
             if subscription_id in seen:
                 inner.problem("", "is there twice; a subscription's name is its own across all accounts")
             seen.add(subscription_id)
-            subscription = entries.read_subscription(subscription_id, account, inner)
-            if inner.finish():
-                subscriptions[subscription_id] = subscription
-        if section.finish():
-            accounts[account_id] = account
+            subscriptions.append(entries.read_subscription(subscription_id, account, inner))
+            inner.finish()
+        section.finish()
+        accounts[account_id] = account
     return accounts, subscriptions
-
-
-def _names(tree: Tree, key: str) -> list[str]:
-    members = tree.get(key) if isinstance(tree, dict) else None
-    return list(members) if isinstance(members, dict) else []

@@ -1,7 +1,13 @@
-"""The entries of a catalogue document, one reader for each kind: fields and their types, nothing across entries."""
+"""The entries of a catalogue document, one reader for each kind: fields and their types, nothing across entries.
 
+What is wrong is reported and a stand-in is given for it ('' for a name or a word), so that all other problems of the
+entry, and of entries that name it, are found in the same reading. Nothing with a stand-in leaves the reading.
+"""
+
+from datetime import datetime
 from typing import Literal
 
+from pipeline.catalogue.marked_yaml import Tree
 from pipeline.catalogue.model import (
     ALWAYS,
     SLOT_EDGE_SECONDS,
@@ -17,7 +23,7 @@ from pipeline.catalogue.model import (
     Subscription,
 )
 from pipeline.catalogue.pricing import MODELS
-from pipeline.catalogue.section import Section, is_name
+from pipeline.catalogue.section import Section, is_name, not_a_name, place
 from pipeline.domain.currency import minor_exponent
 from pipeline.domain.errors import ConfigurationFault
 from pipeline.domain.period import zone
@@ -42,8 +48,8 @@ def read_seller(name: str, section: Section) -> Seller:
     )
 
 
-def read_meter(name: str, section: Section) -> Meter | None:
-    """A meter; None where its aggregation is not known."""
+def read_meter(name: str, section: Section) -> Meter:
+    """A meter."""
     aggregation = section.choice("aggregation", Aggregation)
     event_type = section.text("event_type")
     if event_type.startswith(CONTROL_TYPE_PREFIX):
@@ -64,48 +70,66 @@ def read_meter(name: str, section: Section) -> Meter | None:
     slot_seconds = section.integer("slot_seconds", SLOT_SECONDS_DEFAULT)
     if SLOT_EDGE_SECONDS % slot_seconds:
         section.problem("slot_seconds", f"is {slot_seconds}, which does not divide {SLOT_EDGE_SECONDS}")
-    starts = section.moment("from")
     # A meter belongs to no account, so its dates are midnights of UTC.
-    effective_from = ALWAYS if starts is None else section.place("from", starts, "UTC")
-    unit = section.text("unit")
-    if aggregation is None:
-        return None
-    return Meter(name, 1, event_type, aggregation, value_field, unit, slot_seconds, gap_seconds_max, effective_from)
+    effective_from = section.time("from", "UTC") or ALWAYS
+    return Meter(
+        name,
+        1,
+        event_type,
+        aggregation or Aggregation.SUM,
+        value_field,
+        section.text("unit"),
+        slot_seconds,
+        gap_seconds_max,
+        effective_from,
+    )
 
 
-def read_price(name: str, section: Section) -> Price | None:
-    """A price with the parameters of its model; None where those cannot be read."""
+def read_price(name: str, section: Section) -> Price:
+    """A price with the parameters of its model; those are empty where they cannot be read."""
     model_name = section.choice("model", tuple(MODELS))
     product, currency = section.name("product"), _currency(section)
     unit, base_units = section.text("unit"), section.decimal_above_zero("base_units")
     parameters = section.rest()
-    if model_name is None:
-        return None
-    model = MODELS[model_name]
-    faults = model.check(parameters)
-    for fault in faults:
-        section.problem(fault.field, fault.message)
-    if faults:
-        return None
-    return Price(name, 1, model_name, product, currency, unit, base_units, model.normalise(parameters))
+    read: dict[str, object] = {}
+    if model_name is not None:
+        faults = MODELS[model_name].check(parameters)
+        for fault in faults:
+            section.problem(fault.field, fault.message)
+        if not faults:
+            read = MODELS[model_name].normalise(parameters)
+    return Price(name, 1, model_name or "", product, currency, unit, base_units, read)
 
 
 def read_plan(name: str, section: Section) -> Plan:
     """A plan and its items."""
     items = []
     for item_name, item in section.sections("items"):
-        changes = []
-        for change in item.items("changes"):
-            meter, price = _name_or_none(change, "meter"), _name_or_none(change, "price")
-            if meter is None and price is None:
-                change.problem("price", "is missing; a change names a price, a meter, or both")
-            changes.append(Change(change.moment("from", is_required=True), meter, price))
-            item.is_sound &= change.finish()
-        items.append(PlanItem(item_name, item.name("meter"), item.name("price"), item.moment("from"), tuple(changes)))
-        section.is_sound &= item.finish()
-    if not items:
+        changes = _read_changes(item)
+        items.append(PlanItem(item_name, item.name("meter"), item.name("price"), item.moment("from"), changes))
+        item.finish()
+    if not items and section.tree("items") in (None, {}):
         section.problem("items", "is missing; a plan charges for at least one item")
     return Plan(name, tuple(items))
+
+
+def _read_changes(item: Section) -> tuple[Change, ...]:
+    changes: list[Change] = []
+    last: datetime | None = None
+    for change in item.items("changes"):
+        meter, price = _name_or_none(change, "meter"), _name_or_none(change, "price")
+        if meter is None and price is None:
+            change.problem("price", "is missing; a change names a price, a meter, or both")
+        at = change.moment("from", is_required=True)
+        change.finish()
+        if at is not None:
+            # Any zone will do for the order: dates are placed in the same one.
+            placed = place(at, "UTC")
+            if last is not None and placed <= last:
+                change.problem("from", "is not after the change before it")
+            last = placed
+        changes.append(Change(at or ALWAYS, meter, price))
+    return tuple(changes)
 
 
 def read_account(account_id: str, section: Section, only_seller: str | None) -> Account:
@@ -125,23 +149,27 @@ def read_account(account_id: str, section: Section, only_seller: str | None) -> 
 
 def read_subscription(subscription_id: str, account: Account, section: Section) -> Subscription:
     """A subscription of the account; its dates are midnights of the account's zone."""
-    start = section.moment("from", is_required=True)
-    starts_at = section.place("from", start, account.time_zone)
-    end = section.moment("to")
-    ends_at = None if end is None else section.place("to", end, account.time_zone)
-    if ends_at is not None and ends_at <= starts_at:
+    starts_at = section.time("from", account.time_zone, is_required=True)
+    ends_at = section.time("to", account.time_zone)
+    if starts_at is not None and ends_at is not None and ends_at <= starts_at:
         section.problem("to", "is not after from")
-    contract = []
     agreed = Section(section.tree("contract"), section.at("contract"), section.report)
-    for item, tree in agreed.rest().items():
-        if isinstance(tree, str) and is_name(tree):
-            contract.append(ContractPrice(item, tree, None))
-            continue
-        inner = Section(tree, agreed.at(item), section.report)
-        contract.append(ContractPrice(item, inner.name("price"), inner.moment("from")))
-        section.is_sound &= inner.finish()
-    section.is_sound &= agreed.is_sound
-    return Subscription(subscription_id, account.account_id, section.name("plan"), starts_at, ends_at, tuple(contract))
+    contract = tuple(_read_contract_price(item, tree, agreed) for item, tree in agreed.rest().items())
+    plan = section.name("plan")
+    return Subscription(subscription_id, account.account_id, plan, starts_at or ALWAYS, ends_at, contract)
+
+
+def _read_contract_price(item: str, tree: Tree, agreed: Section) -> ContractPrice:
+    if isinstance(tree, str):
+        if not is_name(tree):
+            agreed.problem(item, not_a_name(tree))
+            tree = ""
+        return ContractPrice(item, tree, None)
+    section = Section(tree, agreed.at(item), agreed.report)
+    price, at = section.name("price"), section.moment("from")
+    section.finish()
+    # None would say that the plan's own price never applies.
+    return ContractPrice(item, price, at or (ALWAYS if section.has("from") else None))
 
 
 def _name_or_none(section: Section, key: str) -> str | None:
@@ -158,6 +186,7 @@ def _currency(section: Section) -> str:
             minor_exponent(currency)
     except ConfigurationFault as fault:
         section.problem("currency", fault.detail)
+        return ""
     return currency
 
 

@@ -3,17 +3,16 @@
 So 0.1 is never a float, `no` is never a boolean, and a problem can name its line.
 """
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
-from pipeline.domain.errors import ConfigurationFault, Problem, Problems
+from pipeline.catalogue.positions import Positions
+from pipeline.domain.errors import Problem, Problems
 
 Tree = dict[str, "Tree"] | list["Tree"] | str | None
 
-_LAST_STEP = re.compile(r"(\.[^.\[]*|\[[^\]]*\])$")
 _NULL = "tag:yaml.org,2002:null"
 
 
@@ -25,36 +24,32 @@ class Report:
     lines: dict[str, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
+    @property
+    def positions(self) -> Positions:
+        """Where the fields stand."""
+        return Positions(self.file, self.lines)
+
     def add(self, path: str, message: str) -> None:
         """Note a problem of a field; where the field is not in the file, its nearest parent gives the line."""
-        self.problems.append(Problem(self.file, self._line_of(path), path or "document", message))
+        self.problems.append(self.positions.problem(path, message))
 
     def raise_if_any(self) -> None:
         """Raise Problems with all that was noted."""
         if self.problems:
             raise Problems(self.problems)
 
-    def _line_of(self, path: str) -> int:
-        while path not in self.lines:
-            shorter = _LAST_STEP.sub("", path)
-            if shorter == path:
-                return self.lines.get("", 1)
-            path = shorter
-        return self.lines[path]
-
 
 def read_text(path: Path) -> str:
-    """The file's text; a file that cannot be read is a ConfigurationFault, bytes that are not UTF-8 a Problem."""
+    """The file's text; raises Problems for a file that cannot be read and for bytes that are not UTF-8."""
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise Problems(
-            [Problem(str(path), 1, "document", f"is not UTF-8: {error.reason} at byte {error.start}")]
-        ) from None
+        line = error.object.count(b"\n", 0, error.start) + 1
+        message = f"is not UTF-8: {error.reason} at byte {error.start}"
+        raise Problems([Problem(str(path), line, "document", message)]) from None
     except OSError as error:
-        raise ConfigurationFault(
-            f"{path}: {error.strerror}; name a YAML file that can be read", "file_unreadable"
-        ) from None
+        message = f"cannot be read: {error.strerror}; name a YAML file that can be"
+        raise Problems([Problem(str(path), 0, "file", message)]) from None
 
 
 def read_tree(text: str, file: str) -> tuple[Tree, Report]:
@@ -65,6 +60,9 @@ def read_tree(text: str, file: str) -> tuple[Tree, Report]:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise Problems([Problem(file, line, "document", f"is not YAML: {error.problem}")]) from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise Problems([Problem(file, line, "document", f"is not YAML: {error.reason}")]) from None
     except (yaml.YAMLError, RecursionError) as error:
         raise Problems([Problem(file, 1, "document", f"is not YAML: {error}")]) from None
     if node is None:

@@ -1,11 +1,12 @@
 """The catalogue's values: meters, prices, plans, sellers, accounts, subscriptions, bindings, assignments."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import StrEnum
 
+from pipeline.catalogue.positions import Positions
 from pipeline.domain.decimals import plain
 from pipeline.domain.keys import digest
 
@@ -157,6 +158,10 @@ class Subscription:
     ends_at: datetime | None
     contract: tuple[ContractPrice, ...]
 
+    def is_running_at(self, at: datetime) -> bool:
+        """Whether it has begun and not ended at a time."""
+        return self.starts_at <= at and (self.ends_at is None or at < self.ends_at)
+
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
@@ -171,6 +176,8 @@ class Catalogue:
     ignored_types: tuple[str, ...]
     text: str
     """The YAML it was read from."""
+    positions: Positions = field(compare=False, repr=False)
+    """Where its fields stand there, for those who find one of them wrong later."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Literal, TypeVar, overload
+from typing import TypeVar, overload
 
 from pipeline.catalogue.marked_yaml import Report, Tree
 from pipeline.catalogue.model import SLOT_EDGE_SECONDS, Moment
@@ -24,12 +24,11 @@ _Choice = TypeVar("_Choice", bound=str)
 
 
 class Section:
-    """A mapping at a path. `is_sound` turns false with the first problem in it."""
+    """A mapping at a path."""
 
     def __init__(self, tree: Tree, path: str, report: Report) -> None:
         self.path = path
         self.report = report
-        self.is_sound = True
         self._read: set[str] = set()
         self._tree: Mapping[str, Tree] = {}
         if isinstance(tree, dict):
@@ -39,7 +38,6 @@ class Section:
 
     def problem(self, key: str, message: str) -> None:
         """Report something wrong with a field, or with the section itself where key is ''."""
-        self.is_sound = False
         self.report.add(self.at(key), message)
 
     def at(self, key: str) -> str:
@@ -61,12 +59,11 @@ class Section:
         self._read.update(found)
         return found
 
-    def finish(self) -> bool:
-        """Report fields that nobody read; True where the section is sound."""
+    def finish(self) -> None:
+        """Report fields that nobody read."""
         for key in self._tree:
             if key not in self._read:
                 self.problem(key, f"is not known here; known: {', '.join(sorted(self._read))}")
-        return self.is_sound
 
     def _missing(self, key: str) -> None:
         self.problem(key, "is missing")
@@ -96,18 +93,25 @@ class Section:
         """A name: letters, digits, - and _."""
         value = self.text(key)
         if value and not is_name(value):
-            self.problem(key, f"{value!r} is not a name (letters, digits, - and _, at most 63)")
+            self.problem(key, not_a_name(value))
+            return ""
         return value
 
     def texts(self, key: str) -> tuple[str, ...]:
-        """A list of text, empty where the field is missing."""
+        """A list of text, empty where the field is missing; a bad member is reported and left as ''."""
         value = self.tree(key)
         if value is None:
             return ()
-        if isinstance(value, list) and all(isinstance(one, str) and one and one.isprintable() for one in value):
-            return tuple(str(one) for one in value)
-        self.problem(key, "is not a list of text")
-        return ()
+        if not isinstance(value, list):
+            self.problem(key, "is not a list of text")
+            return ()
+        found = []
+        for index, member in enumerate(value):
+            is_text = isinstance(member, str) and member != "" and member.isprintable()
+            if not is_text:
+                self.problem(f"{key}[{index}]", "is not text, is empty, or holds control characters")
+            found.append(str(member) if is_text else "")
+        return tuple(found)
 
     def choice(self, key: str, choices: Iterable[_Choice], default: _Choice | None = None) -> _Choice | None:
         """One of some words."""
@@ -152,39 +156,34 @@ class Section:
             return Decimal(1)
         return number
 
-    @overload
-    def moment(self, key: str, *, is_required: Literal[True]) -> Moment: ...
-    @overload
-    def moment(self, key: str, *, is_required: bool = False) -> Moment | None: ...
     def moment(self, key: str, *, is_required: bool = False) -> Moment | None:
-        """A date, or a time with its zone; None (or a stand-in, where required) if it is missing or wrong."""
-        stand_in = datetime(2000, 1, 1, tzinfo=UTC) if is_required else None
+        """A date, or a time with its zone; None if it is missing or wrong."""
         value = self.tree(key)
         if value is None:
             if is_required:
                 self._missing(key)
-            return stand_in
+            return None
         try:
-            found = parse_moment(value if isinstance(value, str) else repr(value))
+            return parse_moment(value if isinstance(value, str) else repr(value))
         except ValueError as error:
             self.problem(key, str(error))
-            return stand_in
-        return found
+            return None
 
-    def place(self, key: str, moment: Moment, zone_name: str) -> datetime:
-        """The moment in UTC, a date being its local midnight; reports one that is not on a 15-minute mark."""
+    def time(self, key: str, zone_name: str, *, is_required: bool = False) -> datetime | None:
+        """A moment in UTC, a date being its local midnight in the zone; None if it is missing or wrong."""
+        moment = self.moment(key, is_required=is_required)
         try:
-            return place(moment, zone_name)
+            return None if moment is None else place(moment, zone_name)
         except (ValueError, ConfigurationFault) as error:
             self.problem(key, str(error))
-            return datetime(2000, 1, 1, tzinfo=UTC)
+            return None
 
     def sections(self, key: str) -> Iterator[tuple[str, "Section"]]:
         """The members of a mapping of mappings, by name; reports bad names."""
         for name, tree in Section(self.tree(key), self.at(key), self.report).rest().items():
             section = Section(tree, f"{self.at(key)}.{name}", self.report)
             if not is_name(name):
-                section.problem("", f"{name!r} is not a name (letters, digits, - and _, at most 63)")
+                section.problem("", not_a_name(name))
             elif tree is None:
                 section.problem("", "is empty")
             yield name, section
@@ -207,6 +206,11 @@ class Section:
 def is_name(text: str) -> bool:
     """Whether the text may name something: letters, digits, - and _, at most 63."""
     return _NAME.fullmatch(text) is not None
+
+
+def not_a_name(text: str) -> str:
+    """The message about a text that may not name anything."""
+    return f"{text!r} is not a name (letters, digits, - and _, at most 63)"
 
 
 def parse_moment(text: str) -> Moment:

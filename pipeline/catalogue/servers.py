@@ -94,7 +94,7 @@ def _faults(one: Assignment, subscriptions: dict[str, Subscription]) -> list[str
     subscription = subscriptions.get(one.subscription_id)
     if subscription is None:
         return [*found, f"{where}: {one.subscription_id!r} is not a subscription of the catalogue"]
-    if not subscription.starts_at <= one.valid_from < (subscription.ends_at or FOREVER):
+    if not subscription.is_running_at(one.valid_from):
         found.append(f"{where}: {one.subscription_id} is not running then")
     return found
 

@@ -52,14 +52,14 @@ def assign(
     from pipeline.catalogue import servers
     from pipeline.catalogue.assignments import read_assignments
     from pipeline.catalogue.model import Assignment
-    from pipeline.catalogue.store import subscription_zones
+    from pipeline.catalogue.store import load_subscriptions, subscription_zones
 
     if (file is None) == (not (server and subscription and start)) or (file is not None and (server or start or end)):
         raise typer.BadParameter("give SERVER, SUBSCRIPTION and --from, or --file alone")
     with reading(settings_for("database_url")) as connection:
         zones = subscription_zones(connection)
         if file is not None:
-            wanted = read_assignments(file, zones)
+            wanted = read_assignments(file, zones, load_subscriptions(connection))
         else:
             zone_name = zones.get(subscription, "UTC")
             valid_to = moment_of(end, zone_name) if end else None

@@ -24,7 +24,7 @@ from pipeline.catalogue.store import (
     load_subscriptions,
     subscription_zones,
 )
-from pipeline.domain.errors import ConfigurationFault
+from pipeline.domain.errors import ConfigurationFault, Problems
 from pipeline.runtime.postgres import Connection, connect
 from tests.unit.catalogue.test_document import DEMO, SMALL
 
@@ -75,8 +75,13 @@ def test_the_demo_is_applied_once_however_often(connection: Connection) -> None:
 def test_a_changed_price_is_refused_and_changes_nothing(connection: Connection) -> None:
     """A refused document leaves no version, no number, no binding."""
     apply(connection, parse_catalogue(SMALL, "c"))
-    with pytest.raises(ConfigurationFault, match=r"prices\.cpu: a price never changes"):
-        apply(connection, parse_catalogue(SMALL.replace("0.10", "0.11").replace("name: Acme", "name: Acme 2"), "c"))
+    changed = SMALL.replace("0.10", "0.11").replace("name: Acme", "name: Acme 2").replace("unit: hour}", "unit: h}")
+    with pytest.raises(Problems) as caught:
+        apply(connection, parse_catalogue(changed, "c"))
+    assert [str(problem).split(" was ")[0] for problem in caught.value.problems] == [
+        "c:6: meters.hours.unit:",
+        "c:8: prices.cpu.unit_price:",
+    ]
     assert connection.execute("SELECT last FROM known_number").fetchone() == (1,)
     assert load_accounts(connection)["acme"].name == "Acme"
 
@@ -131,7 +136,7 @@ def test_a_new_meter_does_not_reach_into_what_was_counted(connection: Connection
     apply(connection, parse_catalogue(SMALL, "c"))
     connection.execute("INSERT INTO source_subject VALUES ('s', 'vm', 'sample', '2026-06-01Z', '2026-06-10T12:00Z')")
     meter = "  more: {event_type: sample, aggregation: sum, value: x, unit: u, from: 2026-06-10}\n  hours:"
-    with pytest.raises(ConfigurationFault, match=r"meters\.more: .* begins in the future"):
+    with pytest.raises(ConfigurationFault, match=r"c:6: meters\.more\.from: .* begins in the future"):
         apply(connection, parse_catalogue(SMALL.replace("  hours:", meter), "c"))
     assert "more" not in {one.meter for one in load_meters(connection)}
     apply(connection, parse_catalogue(SMALL.replace("  hours:", meter.replace("06-10", "06-11")), "c"))

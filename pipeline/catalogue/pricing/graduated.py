@@ -39,11 +39,13 @@ def check(parameters: Mapping[str, object]) -> list[Fault]:
         faults += unknown_faults(tier, ("up_to", "unit_price"), where)
         faults += decimal_faults(tier, "unit_price", where)
         up_to = tier.get("up_to")
-        if index == len(tiers) - 1:
-            if up_to is not None:
-                faults.append(Fault(f"{where}up_to", "ends the last tier, so use beyond it has no price; leave it out"))
-        elif up_to is None:
-            faults.append(Fault(f"{where}up_to", "is missing; only the last tier has no end"))
+        is_last = index == len(tiers) - 1
+        if is_last and up_to is not None:
+            # Its number is looked at all the same: it stays where another tier is added behind it.
+            faults.append(Fault(f"{where}up_to", "ends the last tier, so use beyond it has no price; leave it out"))
+        if up_to is None:
+            if not is_last:
+                faults.append(Fault(f"{where}up_to", "is missing; only the last tier has no end"))
         elif bad := decimal_faults(tier, "up_to", where):
             faults += bad
         elif parse_exact(str(up_to)) <= reached:

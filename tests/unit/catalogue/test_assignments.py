@@ -13,13 +13,17 @@ from hypothesis import strategies as st
 from pipeline.catalogue.assignments import effective, effective_bindings, parse_assignments
 from pipeline.catalogue.bindings import flatten
 from pipeline.catalogue.document import parse_catalogue
-from pipeline.catalogue.model import Assignment, Binding
+from pipeline.catalogue.model import Assignment, Binding, Subscription
 from pipeline.domain.errors import Problems
 from pipeline.domain.period import calendar_month
 from pipeline.local.dealing import deal
 from tests.unit.catalogue.test_document import SCHEMAS, SMALL
 
 ZONES = {"a": "Europe/Amsterdam", "b": "UTC"}
+SUBSCRIPTIONS = {
+    name: Subscription(name, "acme", "standard", datetime(2026, 5, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC), ())
+    for name in ZONES
+}
 GOOD = """\
 version: 1
 servers:
@@ -115,7 +119,7 @@ def test_a_contract_price_stands_over_the_plans_changes() -> None:
 
 def test_assignments_are_read_in_the_zone_of_their_account() -> None:
     """A date is midnight where the customer is; the schema agrees with the reader."""
-    assert parse_assignments(GOOD, "s.yaml", ZONES) == [
+    assert parse_assignments(GOOD, "s.yaml", ZONES, SUBSCRIPTIONS) == [
         Assignment(0, "web-01.example", "a", datetime(2026, 5, 31, 22, tzinfo=UTC), day(15, 10)),
         Assignment(0, "web-01.example", "b", day(15, 10), None),
         Assignment(0, "db", None, datetime(2026, 7, 1, tzinfo=UTC), None),
@@ -133,14 +137,53 @@ def test_assignments_are_read_in_the_zone_of_their_account() -> None:
         ("to: 2026-06-15T12:00+02:00", "to: 2026-06-01", "s.yaml:4: servers.web-01.example[0].to: is not after from"),
         ("{from: 2026-07-01}", "", "s.yaml:6: servers.db: has no assignments"),
         ("from: 2026-07-01", "form: 2026-07-01", "s.yaml:6: servers.db[0].form: is not known here"),
+        ("from: 2026-06-01", "from: 2026-04-30", "s.yaml:4: servers.web-01.example[0].from: a is not running then"),
+        ("2026-06-15T10:00Z", "2027-01-01", "s.yaml:5: servers.web-01.example[1].from: b is not running then"),
         ("version: 1", "", "version: is missing"),
     ],
 )
 def test_a_bad_assignment_names_file_line_and_field(before: str, after: str, problem: str) -> None:
     """Nothing is assigned by a file with a problem in it."""
     with pytest.raises(Problems) as caught:
-        parse_assignments(GOOD.replace(before, after, 1), "s.yaml", ZONES)
+        parse_assignments(GOOD.replace(before, after, 1), "s.yaml", ZONES, SUBSCRIPTIONS)
     assert problem in str(caught.value)
+
+
+def test_all_problems_of_assignments_are_found_at_once() -> None:
+    """No problem of one field, assignment or server hides that of another."""
+    text = """\
+version: 2
+server: {}
+servers:
+  "bad\\nname": [{from: 2026-06-01}]
+  web:
+    - {subscription: x, from: tomorrow, to: never, at: 1}
+    - {subscription: a, from: 2026-04-01, to: 2026-03-01}
+    - {subscription: a b, to: 2026-06-01}
+    - nothing
+  db: []
+  log: {from: 2026-06-01}
+"""
+    with pytest.raises(Problems) as caught:
+        parse_assignments(text, "s.yaml", ZONES, SUBSCRIPTIONS)
+    assert [(one.line, one.field) for one in caught.value.problems] == [
+        (1, "version"),
+        (2, "server"),
+        (4, "servers.bad\nname"),
+        (6, "servers.web[0].at"),
+        (6, "servers.web[0].from"),
+        (6, "servers.web[0].subscription"),
+        (6, "servers.web[0].to"),
+        (7, "servers.web[1].from"),
+        (7, "servers.web[1].to"),
+        (8, "servers.web[2].from"),
+        (8, "servers.web[2].subscription"),
+        (9, "servers.web[3]"),
+        (9, "servers.web[3].from"),
+        (10, "servers.db"),
+        (11, "servers.log"),
+    ]
+    assert len(str(caught.value).splitlines()) == len(caught.value.problems)
 
 
 def test_servers_are_dealt_round_and_one_moves_in_mid_month() -> None:

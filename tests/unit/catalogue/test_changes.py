@@ -79,27 +79,121 @@ def test_rows_that_are_added_make_the_bindings_say_what_the_document_says(dates:
         assert new_bindings(stored, wanted) == []
 
 
+def refused(stored: Stored, wanted: Catalogue) -> list[str]:
+    """The refusals, as printed."""
+    return [str(problem) for problem in refusals(stored, wanted)]
+
+
 @pytest.mark.parametrize(
     ("before", "after", "refusal"),
     [
-        ("unit_price: 0.10", "unit_price: 0.11", "prices.cpu: a price never changes"),
-        ("max_gap_seconds: 600", "max_gap_seconds: 300", "meters.cores: a meter never changes"),
-        ("plan: standard, from: 2026-01-01", "plan: standard, from: 2026-02-01", "starts_at was"),
-        ("      acme-main:", "      acme-other:", "acme-main: is missing"),
-        ("  acme:\n", "  acme2:\n", "accounts.acme: is missing"),
-        ("time_zone: Europe/Amsterdam\n", "time_zone: Europe/Paris\n", "accounts.acme.time_zone: was Europe/Amsterdam"),
-        ("number_prefix: H-", "number_prefix: G-", "sellers.host: number_prefix"),
-        ("ignore: [inventory]", "", "ignore: inventory was ignored before"),
-        ("      cpu: {", "      cores: {", "the plan's item cpu is charged already"),
-        ("      cpu: {", "      ram: {meter: cores, price: cpu}\n      cpu: {", "items.ram: say `from`"),
+        ("unit_price: 0.10", "unit_price: 0.11", "c:8: prices.cpu.unit_price: was 0.1 and stays so: a price never"),
+        ("base_units: 1000\n", "base_units: 1024\n", "c:17: prices.net.base_units: was 1000 and stays so: a price"),
+        ("{unit_price: 0.5}", "{unit_price: 0.6}", "c:20: prices.net.tiers[1].unit_price: was 0.5 and stays so"),
+        ("- {up_to: 10, unit_price: 0}\n      ", "", "c:18: prices.net.tiers: was a list of 2 and stays so"),
+        (
+            "max_gap_seconds: 600",
+            "max_gap_seconds: 300",
+            "c:5: meters.cores.max_gap_seconds: was 600 and stays so: a meter never changes",
+        ),
+        ("unit: hour}", "unit: hour, from: 2026-01-01}", "c:6: meters.hours.from: was not there and stays so"),
+        (
+            "plan: standard, from: 2026-01-01",
+            "plan: standard, from: 2026-02-01",
+            "c:31: accounts.acme.subscriptions.acme-main.from: was 2026-01-01T00:00+01:00 and stays so",
+        ),
+        ("      acme-main:", "      acme-other:", "c:30: accounts.acme.subscriptions.acme-main: is missing"),
+        ("  acme:\n", "  acme2:\n", "c:25: accounts.acme: is missing"),
+        ("  acme:\n", "  acme2:\n", "c:31: accounts.acme2.subscriptions.acme-main: belongs to the account acme and"),
+        (
+            "time_zone: Europe/Amsterdam\n",
+            "time_zone: Europe/Paris\n",
+            "c:29: accounts.acme.time_zone: was Europe/Amsterdam",
+        ),
+        ("number_prefix: H-", "number_prefix: G-", "c:3: sellers.host.number_prefix: was H- and stays so"),
+        ("ignore: [inventory]", "", "c:1: ignore: inventory was ignored before"),
+        ("ignore: [inventory]", "ignore: [other]", "c:32: ignore: inventory was ignored before"),
+        ("      cpu: {", "      cores: {", "c:23: plans.standard.items.cpu: is missing; it is charged already"),
+        (
+            "      cpu: {",
+            "      ram: {meter: cores, price: cpu}\n      cpu: {",
+            "c:24: plans.standard.items.ram.from: is missing; say when this new item begins",
+        ),
     ],
 )
-def test_what_never_changes_is_refused_with_a_way_out(before: str, after: str, refusal: str) -> None:
-    """Prices, meters, spans and owners of what was used stay; the message says what to do instead."""
+def test_what_never_changes_is_refused_at_its_place_with_a_way_out(before: str, after: str, refusal: str) -> None:
+    """Prices, meters, spans and owners of what was used stay; the message says where, and what to do instead."""
     stored = stored_as(parse_catalogue(TWO, "c"))
     assert before in TWO
-    found = refusals(stored, parse_catalogue(TWO.replace(before, after, 1), "c"))
-    assert any(refusal in line for line in found), found
+    found = refused(stored, parse_catalogue(TWO.replace(before, after, 1), "c"))
+    assert any(line.startswith(refusal) for line in found), found
+
+
+def test_all_refusals_come_at_once() -> None:
+    """A document that would change everything is told everything, each at its line and once."""
+    other = "      acme-two: {plan: standard, from: 2026-01-01}\n"
+    before = TWO.replace("ignore:", f"{other}ignore:")
+    after = before
+    for was, now in (
+        ("number_prefix: H-", "number_prefix: G-"),
+        ("value: cpu,", "value: gpu,"),
+        ("EUR, unit: hour, base_units: 1,", "EUR, unit: hour, base_units: 2,"),
+        ("unit_price: 0.5", "unit_price: 0.6"),
+        ("      cpu: {meter: cores, price: cpu}", "      ram: {meter: cores, price: cpu}"),
+        ("acme-main: {plan: standard, from: 2026-01-01}", "acme-main: {plan: standard, from: 2026-01-02}"),
+        ("ignore: [inventory]", "ignore: []"),
+    ):
+        assert was in after
+        after = after.replace(was, now, 1)
+    found = refusals(stored_as(parse_catalogue(before, "c")), parse_catalogue(after, "c"))
+    assert [(problem.line, problem.field) for problem in sorted(found)] == [
+        (3, "sellers.host.number_prefix"),
+        (5, "meters.cores.value"),
+        (11, "prices.instance.base_units"),
+        (20, "prices.net.tiers[1].unit_price"),
+        (23, "plans.standard.items.cpu"),
+        (24, "plans.standard.items.ram.from"),
+        (31, "accounts.acme.subscriptions.acme-main.from"),
+        (33, "ignore"),
+    ]
+
+
+def test_a_refusal_of_one_subscription_does_not_hide_another_of_a_similar_name() -> None:
+    """What is wrong with acme-main2 is told whether or not acme-main is in order."""
+    stored = stored_as(parse_catalogue(TWO.replace("acme-main:", "acme-main2:"), "c"))
+    stored = replace(stored, subscriptions={**stored.subscriptions, **parse_catalogue(TWO, "c").subscriptions})
+    wanted = parse_catalogue(
+        TWO.replace("price: cpu}", "price: cpu, from: 2026-05-01}").replace("acme-main:", "acme-main2:"), "c"
+    )
+    assert [problem.field for problem in refusals(stored, wanted)] == [
+        "accounts.acme.subscriptions.acme-main",
+        "plans.standard.items.cpu.from",
+    ]
+
+
+def test_another_time_zone_is_told_once_and_not_as_another_start() -> None:
+    """The dates of a refused zone are not refused as well; a start in the other turn of the clock is."""
+    stored = stored_as(parse_catalogue(TWO, "c"))
+    (problem,) = refusals(stored, parse_catalogue(TWO.replace("Amsterdam\n    sub", "London\n    sub"), "c"))
+    assert problem.field == "accounts.acme.time_zone"
+    first, second = (
+        parse_catalogue(TWO.replace("from: 2026-01-01}", f"from: '2026-10-25T02:00+0{hours}:00'}}"), "c")
+        for hours in (2, 1)
+    )
+    assert {one.field for one in refusals(stored_as(first), second)} == {
+        "accounts.acme.subscriptions.acme-main.from",
+    }
+
+
+def test_a_prefix_of_a_seller_that_is_no_longer_written_is_taken() -> None:
+    """Sellers stay stored, and two with one prefix would give one number twice."""
+    stored = stored_as(parse_catalogue(TWO, "c"))
+    gone = replace(stored.sellers["host"], seller="gone", number_prefix="G-")
+    stored = replace(stored, sellers={**stored.sellers, "gone": gone})
+    more = "  more: {name: More B.V., number_prefix: G-, time_zone: UTC}\nmeters:"
+    text = TWO.replace("meters:", more, 1).replace("    name: Acme", "    name: Acme\n    seller: host")
+    (refusal,) = refused(stored, parse_catalogue(text, "c"))
+    assert refusal.startswith("c:4: sellers.more.number_prefix: 'G-' is the prefix of the seller gone already")
 
 
 def test_a_new_item_with_a_date_begins_there() -> None:
@@ -114,24 +208,24 @@ def test_a_new_item_with_a_date_begins_there() -> None:
 
 
 @pytest.mark.parametrize(
-    ("counted", "begins", "refused"),
+    ("counted", "begins", "expected"),
     [
-        ("sample", None, ["meters.more"]),
-        ("sample", "2026-06-10T12:00Z", ["meters.more"]),
+        ("sample", None, [(6, "meters.more.from")]),
+        ("sample", "2026-06-10T12:00Z", [(6, "meters.more.from")]),
         ("sample", "2026-06-10T12:15Z", []),
         ("other", None, []),
     ],
 )
 def test_a_meter_over_counted_events_begins_after_the_last_of_them(
-    counted: str, begins: str | None, refused: list[str]
+    counted: str, begins: str | None, expected: list[tuple[int, str]]
 ) -> None:
     """The past is not counted anew; a meter over a type nothing was counted of may begin whenever it likes."""
     stored = stored_as(parse_catalogue(TWO, "c"), counted_until={counted: datetime(2026, 6, 10, 12, tzinfo=UTC)})
     dated = f", from: '{begins}'" if begins else ""
     more = f"  more: {{event_type: sample, aggregation: sum, value: x, unit: u{dated}}}\n  hours:"
     found = refusals(stored, parse_catalogue(TWO.replace("  hours:", more), "c"))
-    assert [line.split(":")[0] for line in found] == refused
-    assert all("begins in the future" in line and "rebuild" in line for line in found)
+    assert [(problem.line, problem.field) for problem in found] == expected
+    assert all("begins in the future" in one.message and "rebuild" in one.message for one in found)
 
 
 def with_ram(at: str | None, price: str = "cpu") -> Catalogue:
@@ -145,8 +239,10 @@ def with_ram(at: str | None, price: str = "cpu") -> Catalogue:
 def test_an_items_beginning_is_never_moved_later() -> None:
     """What was charged from a date on stays so; the message says since when, and what to do. Earlier is possible."""
     stored = stored_as(with_ram("2026-03-01"))
-    (refusal,) = refusals(stored, with_ram("2026-05-01"))
-    assert refusal.startswith("plans.standard.items.ram: acme-main is charged for it from 2026-03-01T00:00+01:00 on")
+    (refusal,) = refused(stored, with_ram("2026-05-01"))
+    assert refusal.startswith(
+        "c:24: plans.standard.items.ram.from: acme-main is charged for it from 2026-03-01T00:00+01:00 on"
+    )
     assert "put its `from` back" in refusal
     assert refusals(stored_as(with_ram(None)), with_ram("2026-05-01"))
     assert refusals(stored, with_ram("2026-02-01")) == []
