@@ -199,12 +199,12 @@ def _item_refusals(stored: Stored, wanted: Catalogue) -> _Refusals:
     starts: dict[str, dict[str, datetime]] = {}
     for row in stored.bindings:
         starts.setdefault(row.subscription_id, {}).setdefault(row.item, row.effective_from)
-    # Judged with the account, plan and start it has: that one of those would change is told by itself.
+    # Plans are judged with subscriptions as they are: that one would be missing or another is told by itself. Their
+    # contracts do not matter here, for they change no item's beginning.
     judged = replace(wanted, accounts={**wanted.accounts, **stored.accounts})
     for subscription_id, known in stored.subscriptions.items():
-        if subscription_id in wanted.subscriptions and known.plan in wanted.plans:
-            agreed = wanted.subscriptions[subscription_id].contract
-            yield from _items_of(judged, replace(known, contract=agreed), starts.get(subscription_id, {}))
+        if known.plan in wanted.plans:
+            yield from _items_of(judged, known, starts.get(subscription_id, {}))
 
 
 def _items_of(wanted: Catalogue, subscription: Subscription, starts: Mapping[str, datetime]) -> _Refusals:

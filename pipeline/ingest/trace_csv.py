@@ -108,7 +108,8 @@ def _read_content(path: Path) -> bytes:
         content = path.read_bytes()
         return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
     except (OSError, EOFError, zlib.error) as error:
-        raise Problems([Problem(str(path), 0, "file", f"cannot be read: {error}")]) from error
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        raise Problems([Problem(str(path), 0, "file", f"cannot be read: {reason}")]) from error
 
 
 def _decode(content: bytes, found: _Findings) -> str:

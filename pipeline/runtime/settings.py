@@ -152,6 +152,12 @@ def _whole(text: str) -> int:
     return int(text)
 
 
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 5 or int(text) > 65_535:
+        raise ValueError("a port from 0 to 65535 is wanted")
+    return int(text)
+
+
 def _seconds(text: str) -> float:
     try:
         value = float(text)
@@ -172,6 +178,7 @@ _PARSERS: Mapping[str, Callable[[str], object]] = {
     "kafka_bootstrap_servers": _addresses,
     "database_url": _database,
     "log_level": _level,
+    "metrics_port": _port,
 }
 
 

@@ -56,7 +56,7 @@ prices:
     base_units: 1
     unit_price: .5
     cap: much
-  unmodelled: {model: free, product: compute, currency: USD, unit: hour, base_units: 1}
+  free: {model: free, product: compute, currency: USD, unit: hour, base_units: 1}
 plans:
   standard:
     items:
@@ -69,7 +69,7 @@ plans:
           - {from: 2026-04-01, meter: none}
           - {from: never, price: flat}
           - {from: 2026-04-15}
-      ram: {meter: cores, price: unmodelled}
+      ram: {meter: cores, price: free, changes: [{from: 2026-05-01, price: capped}, {from: 2026-06-01, price: flat}]}
   empty: {items: {}}
   listed: {items: [cpu]}
 accounts:
@@ -142,7 +142,7 @@ def test_a_catalogue_broken_everywhere_is_told_everything_at_once() -> None:
         (36, "prices.flat.unit_price"),
         (43, "prices.capped.unit_price"),
         (44, "prices.capped.cap"),
-        (45, "prices.unmodelled.model"),
+        (45, "prices.free.model"),
         (50, f"{item}.meter"),
         (52, f"{item}.from"),
         (54, f"{item}.changes[0].price"),
@@ -151,6 +151,7 @@ def test_a_catalogue_broken_everywhere_is_told_everything_at_once() -> None:
         (56, f"{item}.changes[2].from"),
         (56, f"{item}.changes[2].price"),
         (57, f"{item}.changes[3].price"),
+        (58, "plans.standard.items.ram.changes[1].price"),
         (59, "plans.empty.items"),
         (60, "plans.listed.items"),
         (62, "accounts.acme.name"),
@@ -161,6 +162,7 @@ def test_a_catalogue_broken_everywhere_is_told_everything_at_once() -> None:
         (71, f"{main}.from"),
         (72, f"{main}.to"),
         (74, f"{main}.contract.disk"),
+        (75, f"{main}.contract.ram"),
         (75, f"{main}.contract.ram"),
         (77, f"{main}.contract.cpu.price"),
         (77, f"{main}.contract.cpu.price"),
@@ -174,6 +176,14 @@ def test_a_catalogue_broken_everywhere_is_told_everything_at_once() -> None:
         (89, "ignore[1]"),
         (90, "ignore[2]"),
     ]
+
+
+def test_what_only_follows_from_a_problem_is_left_out() -> None:
+    """Names of a section that cannot be read are not called unknown; a currency that is none differs from none."""
+    text = DEMO.read_text().replace("\nprices:\n", "\nprices: [x]\nprizes:\n", 1)
+    assert [field for _, field in problems_of(text)] == ["prices", "prizes"]
+    text = DEMO.read_text().replace("currency: EUR\n    time_zone", "currency: EURO\n    time_zone", 1)
+    assert [field for _, field in problems_of(text)] == ["accounts.aurora-games.currency"]
 
 
 PLANTERS = [

@@ -171,6 +171,16 @@ def test_a_refusal_of_one_subscription_does_not_hide_another_of_a_similar_name()
     ]
 
 
+def test_a_missing_subscription_does_not_hide_what_is_wrong_with_its_plan() -> None:
+    """Once the subscription is back, nothing else comes up."""
+    wanted = parse_catalogue(TWO.replace("acme-main:", "other:").replace("      cpu: {", "      gpu: {"), "c")
+    assert [problem.field for problem in refusals(stored_as(parse_catalogue(TWO, "c")), wanted)] == [
+        "accounts.acme.subscriptions.acme-main",
+        "plans.standard.items.cpu",
+        "plans.standard.items.gpu.from",
+    ]
+
+
 def test_another_time_zone_is_told_once_and_not_as_another_start() -> None:
     """The dates of a refused zone are not refused as well; a start in the other turn of the clock is."""
     stored = stored_as(parse_catalogue(TWO, "c"))

@@ -1,6 +1,7 @@
 """Settings are read once, checked all at once, and frozen."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,7 @@ def test_every_missing_variable_is_named_at_once() -> None:
     ("name", "text"),
     [
         ("RACKMETER_METRICS_PORT", "-1"),
+        ("RACKMETER_METRICS_PORT", "65536"),
         ("RACKMETER_WORKER_SLOT", "one"),
         ("RACKMETER_WORKER_SLOT", "١"),
         ("RACKMETER_FLUSH_SECONDS", "nan"),
@@ -59,6 +61,15 @@ def test_a_malformed_variable_is_named_with_its_value(name: str, text: str) -> N
         Settings.from_environment(GIVEN | {name: text})
 
     assert caught.value.detail.startswith(f"{name}={text!r}: ")
+
+
+def test_missing_and_malformed_variables_are_named_together() -> None:
+    """One reading tells everything that is wrong with the environment."""
+    with pytest.raises(ConfigurationFault) as caught:
+        Settings.from_environment({"KAFKA_BOOTSTRAP_SERVERS": "x", "DATABASE_URL": "x", "RACKMETER_WORKER_SLOT": "x"})
+
+    names = [re.split("[ =:]", line)[0] for line in caught.value.detail.splitlines()]
+    assert names == [*GIVEN, "RACKMETER_WORKER_SLOT"]
 
 
 @pytest.mark.parametrize("url", ["mysql://u:s3cret@db/x", "db.example.com", "/run/postgres", "http://u:s3cret@db"])
