@@ -181,6 +181,17 @@ def test_a_missing_subscription_does_not_hide_what_is_wrong_with_its_plan() -> N
     ]
 
 
+def test_what_follows_from_a_missing_account_or_another_model_is_not_told_as_well() -> None:
+    """An account that is missing takes its subscriptions with it, a model that changes its parameters."""
+    stored = stored_as(parse_catalogue(TWO, "c"))
+    accounts = TWO[TWO.index("  acme:") : TWO.index("ignore:")]
+    assert [problem.field for problem in refusals(stored, parse_catalogue(TWO.replace(accounts, ""), "c"))] == [
+        "accounts.acme"
+    ]
+    wanted = parse_catalogue(TWO.replace("{model: hourly_capped,", "{model: per_unit,").replace(", cap: 9", ""), "c")
+    assert [problem.field for problem in refusals(stored, wanted)] == ["prices.instance.model"]
+
+
 def test_another_time_zone_is_told_once_and_not_as_another_start() -> None:
     """The dates of a refused zone are not refused as well; a start in the other turn of the clock is."""
     stored = stored_as(parse_catalogue(TWO, "c"))

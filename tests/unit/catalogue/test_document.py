@@ -190,6 +190,13 @@ def test_what_is_no_catalogue_is_refused(text: str) -> None:
     assert problems_of(text)
 
 
+@pytest.mark.parametrize("text", ["version: 1\nx: \0", "version: 1\nx: @y", "version: 1\n- x"])
+def test_what_is_no_yaml_is_refused_at_its_line(text: str) -> None:
+    """A character that may not stand in YAML, and syntax that is none, have a line."""
+    (problem,) = problems_of(text)
+    assert problem.startswith("c.yaml:2: document: is not YAML: ")
+
+
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     """A missing file, and one that is not UTF-8, are said so."""
     with pytest.raises(Problems, match=r"none\.yaml: file: cannot be read: No such file"):
