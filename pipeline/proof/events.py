@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from pipeline.proof.facts import Meter, to_us
-from pipeline.proof.judge import judge_message
+from pipeline.proof.judge import BATCH_MAX, judge_message
 from pipeline.proof.report import Findings
 from pipeline.proof.workspace import Workspace, path_list
 from pipeline.runtime.sql import load_queries
@@ -24,6 +24,8 @@ _MEMBER = rf'{_STRING}\s*:\s*(?:{_NUMBER}|"(?:{_NUMBER})")'
 _DATA = rf"\{{\s*(?:{_MEMBER}\s*(?:,\s*{_MEMBER}\s*)*)?\}}"
 _ATTRIBUTE = rf"{_STRING}\s*:\s*(?:{_STRING}|{_DATA})"
 PLAIN = rf"\s*\{{\s*{_ATTRIBUTE}\s*(?:,\s*{_ATTRIBUTE}\s*)*\}}\s*".replace(r"\s", r"[ \t\r\n]")
+# Each event with the sign behind it; what JSON makes of a bracket in the middle or a comma at the end is asked besides.
+PLAIN_ARRAY = rf"[ \t\r\n]*\[(?:{PLAIN}[,\]])+[ \t\r\n]*"
 PLAIN_TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,6})?Z"
 
 _JUDGED = pa.schema(
@@ -141,8 +143,15 @@ def read_events(
         workspace.run(
             QUERIES["read_plain"],
             # A path that nothing has keeps the list from being empty.
-            {"field_paths": paths or ["$.data.none"], "plain": PLAIN, "plain_time": PLAIN_TIME},
+            {
+                "field_paths": paths or ["$.data.none"],
+                "plain": PLAIN,
+                "plain_array": PLAIN_ARRAY,
+                "plain_time": PLAIN_TIME,
+                "events_max": BATCH_MAX,
+            },
         )
+        workspace.run(QUERIES["drop_half_read"])
         _judge_rest(workspace, fields)
         twice = workspace.rows(QUERIES["rows_twice"])
         findings.add_listed(

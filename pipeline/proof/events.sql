@@ -3,7 +3,8 @@
 -- name: create_event
 -- nano: values of the fields asked for in 10^-9, NULL where there is no good one; fault: why it is not well-formed.
 CREATE TABLE event (
-    partition INTEGER, log_offset BIGINT, index_in_message INTEGER, log_time_us BIGINT, key_is_source BOOLEAN,
+    partition INTEGER, log_offset BIGINT, index_in_message INTEGER, events_in_message INTEGER, log_time_us BIGINT,
+    key_is_source BOOLEAN,
     source VARCHAR, event_id VARCHAR, event_type VARCHAR, subject VARCHAR, at_us BIGINT, nano HUGEINT[], fault VARCHAR
 )
 
@@ -27,20 +28,26 @@ FROM archived JOIN cut_offset USING (partition)
 WHERE log_offset < cut_offset.offset_next
 
 -- name: read_plain
--- Messages of the plain shape: one event, printable ASCII, nothing escaped, `data` of numbers that a double holds
--- exactly (at most 15 digits), times in Z, no member twice. Everything about them can be judged in SQL.
+-- Events of the plain shape, alone or in an array: printable ASCII, nothing escaped, `data` of numbers that a double
+-- holds exactly (at most 15 digits), times in Z, no member twice. Everything about them can be judged in SQL.
 INSERT INTO event
 WITH shaped AS (
     -- The case keeps JSON functions away from what is no JSON, in whatever order filters run.
     SELECT partition, log_offset, log_time_us, key,
-        CASE WHEN regexp_full_match(try(decode(value)), $plain) THEN decode(value) END AS text
+        CASE WHEN regexp_full_match(try(decode(value)), $plain) THEN [decode(value)]
+            WHEN regexp_full_match(try(decode(value)), $plain_array) AND json_valid(decode(value))
+            THEN json_extract(decode(value), '$[*]')::VARCHAR[] END AS texts
     FROM message
+), apart AS (
+    SELECT partition, log_offset, log_time_us, key, unnest(texts) AS text,
+        generate_subscripts(texts, 1) - 1 AS index_in_message, len(texts) AS events_in_message
+    FROM shaped WHERE len(texts) <= $events_max
 ), named AS (
-    SELECT partition, log_offset, log_time_us, key,
+    SELECT partition, log_offset, index_in_message, events_in_message, log_time_us, key,
         json_extract_string(text, ['$.specversion', '$.source', '$.id', '$.type', '$.subject', '$.time']) AS name,
         json_extract_string(text, $field_paths) AS value, json_keys(text) AS members,
         json_keys(text, '$.data') AS data_members
-    FROM shaped WHERE text IS NOT NULL
+    FROM apart
 ), timed AS (
     SELECT *, epoch_us(try_cast(rtrim(name[6], 'Z') AS TIMESTAMP)) AS at_us FROM named
     WHERE name[1] = '1.0' AND regexp_full_match(name[6], $plain_time)
@@ -50,10 +57,17 @@ WITH shaped AS (
         AND len(list_filter(name, lambda n: starts_with(n, '{'))) = 0
         AND len(members) = len(list_distinct(members)) AND len(data_members) = len(list_distinct(data_members))
 )
-SELECT partition, log_offset, 0, log_time_us, coalesce(key = encode(name[2]), false),
+SELECT partition, log_offset, index_in_message, events_in_message, log_time_us, coalesce(key = encode(name[2]), false),
     name[2], name[3], name[4], name[5], at_us,
     list_transform(value, lambda v: CAST(CAST(v AS DECIMAL(27, 9)) * 1000000000::DECIMAL(10, 0) AS HUGEINT)), NULL
 FROM timed WHERE at_us >= 0
+
+-- name: drop_half_read
+-- A message is read here as a whole or not at all.
+DELETE FROM event WHERE (partition, log_offset) IN (
+    SELECT (partition, log_offset) FROM event GROUP BY partition, log_offset
+    HAVING count(*) <> any_value(events_in_message)
+)
 
 -- name: not_plain
 -- What is left for `judge`.
@@ -61,7 +75,7 @@ SELECT partition, log_offset, log_time_us, key, value FROM message ANTI JOIN eve
 
 -- name: add_judged
 INSERT INTO event
-SELECT partition, log_offset, index_in_message, log_time_us, key_is_source, source, event_id, event_type, subject,
+SELECT partition, log_offset, index_in_message, NULL, log_time_us, key_is_source, source, event_id, event_type, subject,
     at_us, CAST(nano AS HUGEINT[]), fault
 FROM judged
 

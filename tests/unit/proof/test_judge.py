@@ -164,8 +164,23 @@ def raw_messages(draw: st.DrawFn) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.lists(raw_messages(), min_size=1, max_size=40))
+@st.composite
+def raw_arrays(draw: st.DrawFn) -> bytes:
+    """Events in an array, mostly good ones; some arrays are none."""
+    one = st.one_of(
+        st.just(message()), st.just(message(subject="vm-6", id="00f3a1b2c3d4e5f6-000000000043")), raw_messages()
+    )
+    events = draw(st.one_of(st.lists(one, max_size=5), st.sampled_from([[message()] * 100, [message()] * 101])))
+    between = draw(st.sampled_from([b",", b", \n", b",", b"],[", b"]"]))
+    return (
+        draw(st.sampled_from([b"[", b" [ "]))
+        + between.join(events)
+        + draw(st.sampled_from([b"]", b"] ", b"]", b",]", b"]]"]))
+    )
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.one_of(raw_messages(), raw_arrays()), min_size=1, max_size=40))
 def test_sql_and_python_judge_alike(tmp_path_factory: pytest.TempPathFactory, values: list[bytes]) -> None:
     """Whether a message is plain enough for SQL or not, what is read of it is the same."""
     path = tmp_path_factory.mktemp("judge") / "file.parquet"
@@ -186,10 +201,15 @@ def test_sql_and_python_judge_alike(tmp_path_factory: pytest.TempPathFactory, va
         read_events(workspace, {0: [path]}, {0: count}, [], frozenset(), 1, Findings(), fields=["cpu", "mem"])
         found = workspace.rows(
             "SELECT source, event_id, event_type, subject, at_us, list_transform(nano, lambda n: n::VARCHAR),"
-            " expected = 'quarantined' FROM verdict ORDER BY log_offset"
+            " expected = 'quarantined', log_offset, index_in_message FROM verdict ORDER BY log_offset, index_in_message"
         )
-    for value, row in zip(values, found, strict=True):
-        (judged,) = judge_message(value, ["cpu", "mem"])
+    wanted = [
+        (offset, value, judged)
+        for offset, value in enumerate(values)
+        for judged in judge_message(value, ["cpu", "mem"])
+    ]
+    for (offset, value, judged), row in zip(wanted, found, strict=True):
+        assert row[7:] == (offset, judged.index), value
         nano = [None if number is None else str(number) for number in judged.nano]
         assert row[6] == (judged.fault is not None or judged.source != "urn:a"), value
         if judged.fault is None:
