@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
+import msgspec
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -18,6 +20,11 @@ class Part:
 
 def take_apart(value: bytes) -> list[Part]:
     """Give a message's events with their bytes as sent: the elements of an array, or the message itself."""
+    try:
+        # Most messages; a tenth of the time of the way below, which also reads what is half broken.
+        return [_plain_part(index, bytes(event)) for index, event in enumerate(_ARRAY.decode(value))]
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        pass
     try:
         text = value.decode()
     except UnicodeDecodeError:
@@ -33,6 +40,20 @@ def same_content(one: bytes, other: bytes) -> bool:
         return True
     left, right = _loads(one), _loads(other)
     return left is not None and left == right
+
+
+class _Identity(msgspec.Struct):
+    source: str | None = None
+    id: str | None = None
+
+
+_ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
+_IDENTITY = msgspec.json.Decoder(_Identity)
+
+
+def _plain_part(index: int, event: bytes) -> Part:
+    identity = _IDENTITY.decode(event)
+    return Part(index, event, identity.source, identity.id)
 
 
 def _elements(text: str) -> Iterator[Part]:

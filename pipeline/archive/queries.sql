@@ -118,6 +118,10 @@ WHERE d.outcome NOT IN ('control', 'ignored')
         SELECT FROM lost_number lost WHERE lost.source = d.source AND lost.epoch = left(d.event_id, 16)
             AND lost.numbers @> CASE WHEN d.event_id ~ '^.{16}-[0-9]{12}$' THEN right(d.event_id, 12)::bigint END))
 
+-- name: lock_settling
+-- Held to the commit: a close settles too, and two passes that update the same rows in different orders would deadlock.
+SELECT pg_advisory_xact_lock(hashtextextended('settle ' || %(topic)s || ' ' || %(partition)s::text, 0))
+
 -- name: settle_duplicates
 -- The verdict "the same content", once.
 UPDATE decision d SET settled = true

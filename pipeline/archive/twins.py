@@ -105,6 +105,7 @@ def _settle_partition(connection: Connection, archive_dir: Path, topic: str, par
         verdicts = _compare(connection, events, about)
         verdicts.same += _repeated(events, lost)
     with connection.transaction():
+        connection.execute(QUERIES["lock_settling"], about)
         for arrays in (verdicts.same_arrays, _arrays(verdicts.same)):
             connection.execute(QUERIES["settle_duplicates"], about | _named(arrays))
         if verdicts.stand_ins:

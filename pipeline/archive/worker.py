@@ -22,6 +22,8 @@ LOG_APPEND_TIME = 2
 
 POLL_SECONDS = 0.2
 POLL_MESSAGES = 10_000
+# How long duplicates wait at least for their next look while there is more to read.
+BEHIND_SECONDS = 30.0
 
 
 class Message(Protocol):
@@ -96,6 +98,7 @@ class Worker:
         self._flush_seconds = flush_seconds
         self._settle_seconds = settle_seconds
         self._settle_at = 0.0
+        self._is_behind = False
         self._monotonic = monotonic
         self._health = health
         self._reader: LogReader | None = None
@@ -169,6 +172,9 @@ class Worker:
             TransientFault: Broker or database does not answer.
         """
         messages = self._read_port().poll_batch(POLL_MESSAGES, POLL_SECONDS)
+        self._is_behind = bool(messages)
+        if not self._is_behind:
+            self._settle_at = min(self._settle_at, self._monotonic() + self._settle_seconds)
         for message in messages:
             self._gather(message)
         if self._is_due():
@@ -223,8 +229,12 @@ class Worker:
         """
         if self._monotonic() < self._settle_at or not self._stands:
             return 0
+        began_at = self._monotonic()
         settled = twins.settle(self._connection, self._archive_dir, self._topic, sorted(self._stands))
-        self._settle_at = self._monotonic() + self._settle_seconds
+        ended_at = self._monotonic()
+        # A pass reads the partitions' archive anew, so behind a backlog it is rare: reading goes first.
+        pause_seconds = max(BEHIND_SECONDS, 9 * (ended_at - began_at)) if self._is_behind else 0.0
+        self._settle_at = ended_at + max(self._settle_seconds, pause_seconds)
         metrics.RECORDS.labels(STAGE, "settled").inc(settled.duplicates)
         metrics.RECORDS.labels(STAGE, "conflict").inc(settled.conflicts)
         return settled.duplicates + settled.conflicts

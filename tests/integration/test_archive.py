@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -243,3 +244,23 @@ def test_duplicates_get_their_verdict(connection: Connection, tmp_path: Path) ->
     tally = connection.execute("SELECT duplicate, conflict FROM partition_tally").fetchone()
     assert tally == (6, 2)
     assert twins.settle(connection, tmp_path, TOPIC, [0, 1]) == twins.Settled(0, 0, 1)
+
+
+def test_two_passes_over_a_partition_write_one_after_the_other(
+    connection: Connection, database_url: str, tmp_path: Path
+) -> None:
+    """A pass waits for another one to commit, so that neither can lock the other's rows the other way round."""
+    log = LogInMemory()
+    log.append(0, event(1, 1))
+    log.append(0, event(1, 1))
+    owner = new_worker(connection, tmp_path)
+    Reader(log, owner, [0])
+    drain(owner)
+    decide(connection, 1, 1)
+    with connect(database_url, application_name="test-close") as other, ThreadPoolExecutor(1) as beside:
+        with other.transaction():
+            other.execute(twins.QUERIES["lock_settling"], {"topic": TOPIC, "partition": 0})
+            waiting = beside.submit(twins.settle, connection, tmp_path, TOPIC, [0])
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.5)
+        assert waiting.result(timeout=10) == twins.Settled(1, 0, 0)

@@ -1,8 +1,12 @@
 """Two events are the same when they say the same, to the last digit."""
 
-import pytest
+import json
 
-from pipeline.archive.content import same_content, take_apart
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.archive.content import _elements, same_content, take_apart
 
 
 @pytest.mark.parametrize(
@@ -32,6 +36,15 @@ def test_an_array_is_taken_apart_as_sent() -> None:
         (0, b'{"source":"s","id":"1", "v": 1.50}', "s", "1"),
         (1, b'{"source":"s","id":"2"}', "s", "2"),
     ]
+
+
+@given(
+    st.lists(st.dictionaries(st.sampled_from(["source", "id", "v"]), st.one_of(st.text(), st.integers(), st.floats())))
+)
+def test_both_ways_of_taking_apart_agree(events: list[dict[str, object]]) -> None:
+    """What the quick way reads of an array is what the patient one reads."""
+    value = json.dumps(events).encode("utf-8", "surrogatepass")
+    assert take_apart(value) == list(_elements(value.decode()))
 
 
 def test_bytes_that_are_no_json_are_one_event() -> None:
