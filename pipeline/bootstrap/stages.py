@@ -127,6 +127,7 @@ def _events_consumer(settings: Settings, group: str, worker: LogOwner) -> "LogCo
         on_assign=worker.assign,
         on_revoke=worker.revoke,
         on_disturbance=worker.distrust,
+        rest_seconds=settings.fetch_rest_seconds,
     )
 
 
@@ -232,7 +233,14 @@ def _rate(settings: Settings, health: metrics.Health, opened: contextlib.ExitSta
         lambda: connect(settings.database_url, application_name=f"rackmeter-rate-{slot}"),
         load_prices,
     )
-    return Worker(settings.kafka_bootstrap_servers, prices, health, slot=slot, state_dir=settings.state_dir)
+    return Worker(
+        settings.kafka_bootstrap_servers,
+        prices,
+        health,
+        slot=slot,
+        state_dir=settings.state_dir,
+        fetch_rest_seconds=settings.fetch_rest_seconds,
+    )
 
 
 def _ledger_sink(settings: Settings, health: metrics.Health, opened: contextlib.ExitStack) -> Runnable:
@@ -247,6 +255,7 @@ def _ledger_sink(settings: Settings, health: metrics.Health, opened: contextlib.
         settings.worker_slot,
         on_assign=lambda partitions: _committed_or_first(servers, partitions),
         on_revoke=lambda _partitions: None,
+        rest_seconds=settings.fetch_rest_seconds,
     )
     name = f"rackmeter-ledger_sink-{settings.worker_slot}"
     worker = Worker(lambda: connect(settings.database_url, application_name=name), consumer, health)

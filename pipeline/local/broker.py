@@ -21,6 +21,8 @@ class Broker(Protocol):
     name: str
     #: '' where it is known only after the start.
     version: str
+    #: How long a reader at a log's end should not ask it (Settings.fetch_rest_seconds).
+    fetch_rest_seconds: float
 
     @property
     def bootstrap_servers(self) -> str:

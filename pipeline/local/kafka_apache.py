@@ -34,6 +34,7 @@ class ApacheKafka:
     """
 
     name = "apache"
+    fetch_rest_seconds = 0.0
 
     def __init__(self, folder: Path, jars_cache: Path) -> None:
         """

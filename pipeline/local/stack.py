@@ -31,6 +31,7 @@ class Services:
     kafka_bootstrap_servers: str
     database_url: str
     broker_name: str
+    fetch_rest_seconds: float = 0.0
     checks: tuple[Callable[[], None], ...] = ()
 
     def check(self) -> None:
@@ -80,15 +81,16 @@ def started_services(folder: Path, environment: Mapping[str, str], say: Say, par
             migrate(owner)
         finally:
             owner.close()
-        servers, name = environment.get("KAFKA_BOOTSTRAP_SERVERS", ""), "given"
+        servers, name, rest_seconds = environment.get("KAFKA_BOOTSTRAP_SERVERS", ""), "given", 0.0
         if not servers:
             chosen = choose_broker(folder / "broker", environment.get("RACKMETER_BROKER"))
             say(f"broker: {chosen.reason}")
             stack.callback(chosen.broker.stop)
             servers, name = chosen.broker.start(), chosen.broker.name
+            rest_seconds = chosen.broker.fetch_rest_seconds
             checks.append(chosen.broker.check)
         ensure_topics(servers, load_topics(), {EVENTS_TOPIC: _partitions(servers, partitions)})
-        yield Services(servers, database_url, name, tuple(checks))
+        yield Services(servers, database_url, name, rest_seconds, tuple(checks))
 
 
 def _partitions(servers: str, wanted: int) -> int:
@@ -111,6 +113,7 @@ def local_settings(folder: Path, services: Services) -> Settings:
         state_dir=folder / "state",
         totals_pace_seconds=10.0,
         sweep_seconds=10.0,
+        fetch_rest_seconds=services.fetch_rest_seconds,
     )
 
 

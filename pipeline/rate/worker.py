@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.contracts.charge import Charge, pack_charges
 from pipeline.contracts.usage_total import decode_totals, price_version_ids
 from pipeline.domain.errors import ConfigurationFault, RejectedRecord, TransientFault
+from pipeline.rate.patience import rest_between_empty_fetches
 from pipeline.rate.rules import rate_total
 from pipeline.rate.store import PriceStore
 from pipeline.runtime.metrics import FAULTS, RECORDS, Health
@@ -43,6 +44,7 @@ class Worker:
         group: str = STAGE,
         totals_topic: str = TOTALS_TOPIC,
         charges_topic: str = CHARGES_TOPIC,
+        fetch_rest_seconds: float = 0.0,
     ) -> None:
         """
         Keep what `run` needs; connects to nothing.
@@ -56,6 +58,7 @@ class Worker:
             group: The consumer group.
             totals_topic: Must exist.
             charges_topic: Must exist.
+            fetch_rest_seconds: See Settings.
         """
         self._bootstrap_servers = bootstrap_servers
         self._prices = prices
@@ -65,6 +68,7 @@ class Worker:
         self._group = group
         self._totals_topic = totals_topic
         self._charges_topic = charges_topic
+        self._fetch_rest_seconds = fetch_rest_seconds
         self._stop = threading.Event()
         self._fault: BaseException | None = None
 
@@ -119,6 +123,8 @@ class Worker:
             raise ConfigurationFault(
                 "usage.totals is compressed with lz4, which aiokafka reads with cramjam: install it"
             )
+        if self._fetch_rest_seconds:
+            rest_between_empty_fetches(self._fetch_rest_seconds)
         for noisy in ("faust", "mode", "aiokafka"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
         app = faust.App(

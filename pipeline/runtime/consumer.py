@@ -1,6 +1,7 @@
 """The consumer stages read Kafka with: the group deals out partitions, the database says where each goes on."""
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -19,6 +20,8 @@ OnRevoke = Callable[[Sequence[int]], None]
 
 # A worker that died without a word is replaced after this; one that comes back with its slot takes over at once.
 SESSION_TIMEOUT_MS = 10_000
+REQUEST_TIMEOUT_SECONDS = 5.0
+UNKNOWN_END = 1 << 62
 
 
 class LogConsumer:
@@ -41,6 +44,7 @@ class LogConsumer:
         on_assign: OnAssign,
         on_revoke: OnRevoke,
         on_disturbance: Callable[[], None] = lambda: None,
+        rest_seconds: float = 0.0,
     ) -> None:
         """
         Join the group; nothing is dealt out before the first `poll_batch`.
@@ -56,6 +60,8 @@ class LogConsumer:
                 still writes must be fenced: somebody else may own them already.
             on_disturbance: Called when the connection to the broker broke. The log may have been rolled back
                 meanwhile, so it must be compared again before anything read from it counts.
+            rest_seconds: How long not to ask at the log's end, for a broker that answers an empty fetch at once and so
+                would be asked thousands of times a second. 0 for one that holds it, as Kafka does.
 
         Raises:
             TransientFault: No broker answers. Once there is a consumer, it waits for a broker that went away.
@@ -71,6 +77,10 @@ class LogConsumer:
         self._callback_error: BaseException | None = None
         self._pending: PipelineError | None = None
         self._assigned: tuple[int, ...] = ()
+        self._rest_seconds = rest_seconds
+        self._is_resting = False
+        self._positions: dict[int, int] = {}
+        self._ends: dict[int, int] = {}
         self._consumer = Consumer(_client_config(bootstrap_servers, group, slot, self._on_error))
         self._consumer.subscribe([topic], on_assign=self._assign, on_revoke=self._revoke, on_lost=self._revoke)
 
@@ -95,7 +105,7 @@ class LogConsumer:
             pending, self._pending = self._pending, None
             raise pending
         try:
-            fetched = self._consumer.consume(messages_max, timeout_seconds)
+            fetched = self._fetch(messages_max, timeout_seconds)
         except KafkaException as error:
             raise self._fault(error.args[0]) from error
         finally:
@@ -129,7 +139,7 @@ class LogConsumer:
         """
         positions = [TopicPartition(self._topic, number, offsets_next[number]) for number in self._assigned]
         try:
-            self._consumer.assign(positions)
+            self._start_at(positions)
         except KafkaException as error:
             raise self._fault(error.args[0]) from error
 
@@ -175,11 +185,62 @@ class LogConsumer:
     ) -> None:
         self.close()
 
+    def _fetch(self, messages_max: int, timeout_seconds: float) -> list[Message]:
+        if not self._rest_seconds:
+            return self._consumer.consume(messages_max, timeout_seconds)
+        until = time.monotonic() + timeout_seconds
+        fetched: list[Message] = []
+        while True:
+            if self._is_resting and self._has_more():
+                self._start_at(self._places())
+            left_seconds = max(0.0, until - time.monotonic())
+            # While resting this brings no messages, but rebalances and errors.
+            for message in self._consumer.consume(messages_max - len(fetched), min(left_seconds, self._rest_seconds)):
+                fetched.append(message)
+                partition, offset = message.partition(), message.offset()
+                if message.error() is None and partition is not None and offset is not None:
+                    self._positions[partition] = offset + 1
+            if not self._is_resting and self._is_at_end():
+                # Not by `pause`: fetching would begin again up to a second after `resume`.
+                self._consumer.assign([])
+                self._is_resting = True
+            if len(fetched) >= messages_max or left_seconds == 0.0:
+                return fetched
+
+    def _is_at_end(self) -> bool:
+        """Whether everything is handed out that is known to be there; asks nobody."""
+        return all(
+            # What the last fetch said may be older than what made us fetch again.
+            place.offset >= max(self._end_of(place, cached=True), self._ends.get(place.partition, 0))
+            for place in self._places()
+        )
+
+    def _has_more(self) -> bool:
+        self._ends = {place.partition: self._end_of(place, cached=False) for place in self._places()}
+        # An end before our place too: fetching raises what there is to say about a truncated log.
+        return self._ends != {place.partition: place.offset for place in self._places()}
+
+    def _end_of(self, place: TopicPartition, *, cached: bool) -> int:
+        """The end of a partition; one that is not known lies far ahead, so that fetching finds out."""
+        try:
+            _, high = self._consumer.get_watermark_offsets(place, REQUEST_TIMEOUT_SECONDS, cached)
+        except KafkaException:
+            return UNKNOWN_END
+        return high if high >= 0 else UNKNOWN_END
+
+    def _places(self) -> list[TopicPartition]:
+        return [TopicPartition(self._topic, number, self._positions[number]) for number in self._assigned]
+
+    def _start_at(self, places: list[TopicPartition]) -> None:
+        self._consumer.assign(places)
+        self._positions = {place.partition: place.offset for place in places}
+        self._is_resting = False
+
     def _assign(self, consumer: Any, partitions: Iterable[TopicPartition]) -> None:
         numbers = sorted(position.partition for position in partitions)
         try:
             offsets = self._on_assign(numbers)
-            consumer.assign([TopicPartition(self._topic, number, offsets[number]) for number in numbers])
+            self._start_at([TopicPartition(self._topic, number, offsets[number]) for number in numbers])
             self._assigned = tuple(numbers)
         except BaseException as error:  # noqa: BLE001 - comes out of poll_batch
             # Without this the client would go on by itself, from the group's offsets.

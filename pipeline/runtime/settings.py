@@ -54,6 +54,9 @@ class Settings:
     totals_pace_seconds: float = 3600.0
     #: A total that is not booked after this long is sent again, later each time.
     sweep_seconds: float = 30.0
+    #: How long a reader at a log's end waits before it asks again. For brokers that answer an empty fetch at once (the
+    #: embedded one); Kafka holds it, and 0 is right.
+    fetch_rest_seconds: float = 0.0
     #: How long after a period's end it may close.
     close_grace_seconds: int = 0
     log_level: LogLevel = "INFO"
