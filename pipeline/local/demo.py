@@ -4,6 +4,7 @@ import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -42,6 +43,8 @@ QUERIES = load_queries("pipeline.local", "demo.sql")
 SELLER_ZONE = "Europe/Amsterdam"
 FAULTS_SEED = 20_260_601
 PARTITIONS = 8
+# As an agent that catches up sends them: the broker, the readers and the archive handle a message, not an event.
+EVENTS_PER_MESSAGE = 100
 TRACE_FILE = "trace.csv"
 
 #: What waits longer than this without moving is stuck.
@@ -120,10 +123,12 @@ class Demo:
             refuse_other_catalogues(database_url, self._catalogue)
         plan = self._plan()
         self._say(f"folder: {plan.folder}")
-        with held(plan.folder):
-            trace = plan.trace or self._generated_trace(plan)
+        # A trace is generated beside the start of broker and database, which mostly wait.
+        with held(plan.folder), ThreadPoolExecutor(1) as beside:
+            coming = beside.submit(lambda: plan.trace or self._generated_trace(plan))
             try:
-                result = self._run_in(plan, trace)
+                result = self._run_in(plan, coming)
+                trace = coming.result()
             except psycopg.Error as error:
                 if not is_transient(error):
                     raise
@@ -175,10 +180,11 @@ class Demo:
         self._say(f"trace: {len(trace.rows)} samples of {len(trace.vms)} servers")
         return trace
 
-    def _run_in(self, plan: _Plan, trace: Trace) -> DemoResult:
+    def _run_in(self, plan: _Plan, coming: "Future[Trace]") -> DemoResult:
         with started_services(plan.folder, self._environment, self._say, PARTITIONS) as services:
             settings = local_settings(plan.folder, services)
             with bootstrap.database(settings, "rackmeter-demo") as connection:
+                trace = coming.result()
                 period = self._prepare(connection, trace)
                 received_before = _tally(connection)["received"]
                 with stage_supervisor(plan.folder, settings, self._request.workers) as supervisor:
@@ -203,7 +209,7 @@ class Demo:
             opened.poll()
             self._progress("sending events", sent, total)
 
-        options = ReplayOptions(faults_seed=FAULTS_SEED if with_faults else None)
+        options = ReplayOptions(faults_seed=FAULTS_SEED if with_faults else None, events_per_message=EVENTS_PER_MESSAGE)
         return bootstrap.replay_trace(opened.settings, trace, zone_name=SELLER_ZONE, options=options, progress=moved)
 
     def _wait_until_read(self, opened: _Open) -> None:
