@@ -36,9 +36,9 @@ def small_trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextlib.contextmanager
-def empty_logs(broker: Broker, folder: Path) -> Iterator[str]:
+def empty_logs(broker: Broker, folder: Path) -> Iterator[Broker]:
     """
-    Give the address of a broker of our own with empty logs; never one that was given to us, as topics are deleted.
+    Give a broker of our own with empty logs; never one that was given to us, as topics are deleted.
 
     The embedded one keeps what groups committed for a topic that is deleted, so each run gets one of its own.
     """
@@ -48,18 +48,18 @@ def empty_logs(broker: Broker, folder: Path) -> Iterator[str]:
             stack.callback(broker.stop)
             broker.start()
         make_fresh_logs(broker.bootstrap_servers)
-        yield broker.bootstrap_servers
+        yield broker
 
 
 @pytest.fixture
-def own_broker(broker: Broker, tmp_path: Path) -> Iterator[str]:
-    """The address of a broker with empty logs."""
-    with empty_logs(broker, tmp_path) as bootstrap_servers:
-        yield bootstrap_servers
+def own_broker(broker: Broker, tmp_path: Path) -> Iterator[Broker]:
+    """A broker with empty logs."""
+    with empty_logs(broker, tmp_path) as empty:
+        yield empty
 
 
 @pytest.fixture
-def make_installation(own_broker: str, database_url: str, small_trace: Path, tmp_path: Path) -> MakeInstallation:
+def make_installation(own_broker: Broker, database_url: str, small_trace: Path, tmp_path: Path) -> MakeInstallation:
     """Make an installation with an empty database and empty logs: `make_installation(**settings)`."""
 
     def make(**settings: object) -> Installation:
@@ -80,8 +80,8 @@ def closed_run(
     with contextlib.ExitStack() as stack:
         name, url = stack.enter_context(copied_database(server_url, migrated_template))
         folder = tmp_path_factory.mktemp("closed-run")
-        bootstrap_servers = stack.enter_context(empty_logs(broker, folder))
-        installation = Installation.make(folder, bootstrap_servers, url, small_trace)
+        empty = stack.enter_context(empty_logs(broker, folder))
+        installation = Installation.make(folder, empty, url, small_trace)
         with installation.running():
             sent = installation.replay()
             installation.wait_until_read()

@@ -12,6 +12,7 @@ from pipeline.bootstrap import EVENTS_TOPIC
 from pipeline.domain.errors import InvariantViolation, TransientFault
 from pipeline.ingest.emitter import Producer
 from pipeline.ingest.replay import ReplayOptions
+from pipeline.local.broker import Broker
 from pipeline.local.kafka_embedded import EmbeddedKafka, is_installed
 from pipeline.runtime.topics import ensure_topics, load_topics, read_log_identity, watermarks
 from tests.acceptance.conftest import ClosedRun, MakeInstallation
@@ -72,52 +73,52 @@ def adopt_and_send_again(installation: Installation, closed_run: ClosedRun) -> N
     assert installation.verify().differences == ()
 
 
-def test_made_again(make_installation: MakeInstallation, own_broker: str, closed_run: ClosedRun) -> None:
+def test_made_again(make_installation: MakeInstallation, own_broker: Broker, closed_run: ClosedRun) -> None:
     """A topic that was deleted and made again while nobody read halts both readers; adopted, it loses nothing."""
     installation = make_installation()
     read_some(installation)
-    make_events_again(own_broker)
+    make_events_again(own_broker.bootstrap_servers)
     assert_halts(installation, "it is another log")
     assert_doctor_says(installation, "it is another log", f"rackmeter log adopt --topic {EVENTS_TOPIC} --yes")
     adopt_and_send_again(installation, closed_run)
 
 
-def test_made_again_under_running_readers(make_installation: MakeInstallation, own_broker: str) -> None:
+def test_made_again_under_running_readers(make_installation: MakeInstallation, own_broker: Broker) -> None:
     """Readers that run while the topic is made again do not go on in the new one as if it were the old."""
     installation = make_installation()
     with installation.reading():
         installation.replay(ReplayOptions())
         installation.wait_until_read()
         before = installation.tally()
-        make_events_again(own_broker)
+        make_events_again(own_broker.bootstrap_servers)
         # As many messages as before: no offset is out of range.
         installation.replay(ReplayOptions(shuffle_seed=1), is_watched=False)
         installation.await_halt(HALT_SECONDS_MAX)
     assert installation.tally() == before
 
 
-def test_other_number_of_partitions(make_installation: MakeInstallation, own_broker: str) -> None:
+def test_other_number_of_partitions(make_installation: MakeInstallation, own_broker: Broker) -> None:
     """A source's home is a hash modulo the number of partitions: one more is refused by everybody."""
     installation = make_installation()
     read_some(installation)
-    admin = AdminClient({"bootstrap.servers": own_broker})
+    admin = AdminClient({"bootstrap.servers": own_broker.bootstrap_servers})
     admin.create_partitions([NewPartitions(EVENTS_TOPIC, PARTITIONS + 1)])[EVENTS_TOPIC].result(WAIT_SECONDS)
     assert_halts(installation, f"it has {PARTITIONS + 1} partitions, it was adopted with {PARTITIONS}")
     assert_doctor_says(installation, f"make {EVENTS_TOPIC} again with {PARTITIONS} partitions")
     with pytest.raises(InvariantViolation, match="for life"):
-        ensure_topics(own_broker, load_topics(), {EVENTS_TOPIC: PARTITIONS})
+        ensure_topics(own_broker.bootstrap_servers, load_topics(), {EVENTS_TOPIC: PARTITIONS})
     code, said = installation.run("log", "adopt", "--topic", EVENTS_TOPIC, "--yes")
     assert code == HALTED, said
     assert "for life" in said
 
 
-def test_unread_records_deleted(make_installation: MakeInstallation, own_broker: str) -> None:
+def test_unread_records_deleted(make_installation: MakeInstallation, own_broker: Broker) -> None:
     """Records deleted before they were read are not skipped in silence."""
     installation = make_installation()
     read_some(installation)
     installation.replay(ReplayOptions())
-    ends = {partition: high for partition, (_, high) in watermarks(own_broker, EVENTS_TOPIC).items()}
-    delete_records(own_broker, EVENTS_TOPIC, ends)
+    ends = {partition: high for partition, (_, high) in watermarks(own_broker.bootstrap_servers, EVENTS_TOPIC).items()}
+    delete_records(own_broker.bootstrap_servers, EVENTS_TOPIC, ends)
     assert_halts(installation, "unread records were deleted")
     assert_doctor_says(installation, "unread records were deleted")
 
@@ -170,7 +171,7 @@ def test_crash_of_the_embedded_broker(
 ) -> None:
     """Killed while servers send, it may lose its last second: its log gets a new id, readers halt, nothing is lost."""
     make_fresh_logs(embedded_broker.bootstrap_servers)
-    installation = Installation.make(tmp_path, embedded_broker.bootstrap_servers, database_url, small_trace)
+    installation = Installation.make(tmp_path, embedded_broker, database_url, small_trace)
     before = read_log_identity(embedded_broker.bootstrap_servers, EVENTS_TOPIC)
     with installation.reading(), pytest.raises(TransientFault):
         installation.replay(wrap=lambda producer: CrashingProducer(producer, embedded_broker, installation))

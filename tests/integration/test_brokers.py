@@ -1,6 +1,7 @@
 """Both brokers keep what the pipeline relies on, or the loss is noticed."""
 
 import dataclasses
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -73,7 +74,9 @@ def ends(broker: Broker, topic: str) -> dict[int, int]:
 class Reader:
     """A worker in small: reads from the offsets it is given, keeps what it got."""
 
-    def __init__(self, broker: Broker, topic: str, offsets: Mapping[int, int], slot: int = 0) -> None:
+    def __init__(
+        self, broker: Broker, topic: str, offsets: Mapping[int, int], slot: int = 0, rest_seconds: float | None = None
+    ) -> None:
         self.offsets = offsets
         self.revoked: list[int] = []
         self.consumer = LogConsumer(
@@ -83,6 +86,7 @@ class Reader:
             slot,
             on_assign=lambda partitions: {partition: self.offsets.get(partition, 0) for partition in partitions},
             on_revoke=self.revoked.extend,
+            rest_seconds=broker.fetch_rest_seconds if rest_seconds is None else rest_seconds,
         )
 
     def read(self, count: int, polls_max: int = 100) -> list[Message]:
@@ -219,6 +223,74 @@ def test_a_worker_that_forgot_its_memory_reads_again(running: Broker) -> None:
         reader.consumer.seek({0: 4})
         assert [message.offset() for message in reader.read(6)] == list(range(4, 10))
     assert reader.revoked == [0]
+
+
+def test_a_rested_reader_reads_everything_in_order(running: Broker) -> None:
+    """Whatever comes while a reader rests at the log's end is read next, once and in order."""
+    topic = fresh_topic(running)
+    reader = Reader(running, topic, {}, rest_seconds=0.05)
+    found: list[tuple[int, int]] = []
+    with reader.consumer:
+        for _ in range(4):
+            produce(running, topic, [f"source-{number}" for number in range(40)])
+            found += [(message.partition() or 0, message.offset() or 0) for message in reader.read(40)]
+            assert reader.consumer.poll_batch(10, 0.2) == []
+    for partition, end in ends(running, topic).items():
+        assert [offset for where, offset in found if where == partition] == list(range(end))
+
+
+def test_a_rested_reader_gives_up_and_takes_over_partitions(running: Broker) -> None:
+    """Rebalances happen while readers rest, and what comes afterwards reaches whoever has the partition."""
+    topic = fresh_topic(running)
+    produce(running, topic, ["s"])
+    first = Reader(running, topic, {}, slot=0, rest_seconds=0.05)
+    with first.consumer:
+        first.read(1)
+        first.consumer.poll_batch(10, 0.2)
+        second = Reader(running, topic, ends(running, topic), slot=1, rest_seconds=0.05)
+        first.offsets = ends(running, topic)
+        with second.consumer:
+            for _ in range(150):
+                first.consumer.poll_batch(10, 0.1)
+                second.consumer.poll_batch(10, 0.1)
+                if first.consumer.assigned and second.consumer.assigned:
+                    break
+            produce(running, topic, [f"source-{number}" for number in range(40)])
+            got = 0
+            for _ in range(50):
+                got += len(first.consumer.poll_batch(100, 0.1)) + len(second.consumer.poll_batch(100, 0.1))
+                if got >= 40:
+                    break
+            assert got == 40
+
+
+def test_a_rested_reader_notices_a_truncated_log(running: Broker) -> None:
+    """What was deleted while a reader rested, and never read, halts it."""
+    topic = fresh_topic(running, 1)
+    produce(running, topic, ["s"] * 10)
+    reader = Reader(running, topic, {}, rest_seconds=0.05)
+    with reader.consumer:
+        assert len(reader.read(10)) == 10
+        assert reader.consumer.poll_batch(10, 0.2) == []
+        produce(running, topic, ["s"] * 10)
+        admin = AdminClient({"bootstrap.servers": running.bootstrap_servers})
+        for future in admin.delete_records([TopicPartition(topic, 0, 15)]).values():
+            future.result()
+        with pytest.raises(InvariantViolation, match="does not hold the offset"):
+            reader.read(10)
+
+
+def test_a_reader_at_the_end_of_the_log_costs_little(running: Broker) -> None:
+    """With the rest its broker needs, a reader that waits takes less than a tenth of a processor."""
+    topic = fresh_topic(running)
+    produce(running, topic, ["s"])
+    reader = Reader(running, topic, {})
+    with reader.consumer:
+        reader.read(1)
+        reader.consumer.poll_batch(10, 0.5)
+        before = time.process_time()
+        reader.consumer.poll_batch(10, 3.0)
+        assert time.process_time() - before < 0.3
 
 
 def test_a_failing_assignment_comes_out_and_reads_nothing(running: Broker) -> None:

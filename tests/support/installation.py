@@ -20,6 +20,7 @@ from pipeline.ingest.emitter import Producer
 from pipeline.ingest.replay import ReplayOptions, ReplayReport, replay
 from pipeline.ingest.trace_csv import Trace, read_trace
 from pipeline.invoice_batch.model import CloseRequest, RunReport
+from pipeline.local.broker import Broker
 from pipeline.local.dealing import deal
 from pipeline.local.processes import ChildReport, ChildSpec, ChildState, Supervisor
 from pipeline.local.stack import Services, failed_children, local_settings, stage_supervisor
@@ -98,10 +99,10 @@ class Installation:
 
     @classmethod
     def make(
-        cls, folder: Path, bootstrap_servers: str, database_url: str, trace_file: Path, **settings: object
+        cls, folder: Path, broker: Broker, database_url: str, trace_file: Path, **settings: object
     ) -> "Installation":
         """Apply the demo's catalogue and deal the servers; `settings` are fields of Settings."""
-        services = Services(bootstrap_servers, database_url, "given")
+        services = Services(broker.bootstrap_servers, database_url, broker.name, broker.fetch_rest_seconds)
         wanted: dict[str, object] = {"flush_seconds": 0.3, "totals_pace_seconds": 0.5, "sweep_seconds": 5.0}
         made = replace(local_settings(folder, services), **(wanted | settings))  # type: ignore[arg-type]
         installation = cls(folder, made, read_trace(trace_file))
