@@ -20,6 +20,8 @@ from pipeline.runtime.migrations import migrate
 from pipeline.runtime.postgres import connect
 from pipeline.runtime.topics import TopicSpec, ensure_topics, load_topics
 
+pytest_plugins = ["tests.support.sampling"]
+
 FreshTopics = Callable[[int], dict[str, str]]
 
 _NUMBERS = itertools.count(1)
