@@ -39,6 +39,27 @@ class Decision:
     payload: bytes | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A quarantined or parked event that is to be decided about again, as the queue has it."""
+
+    queue_number: int
+    said_by: str
+    position: Position
+    outcome: Outcome
+    source: str
+    log_time_us: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What became of one of them; only the decision's outcome, reason, detail and digest are new."""
+
+    waiting: Waiting
+    decision: Decision
+
+
 @dataclass(slots=True)
 class EpochState:
     """Which numbers of a (source, epoch) were seen, by state. Mutable: the worker's memory between flushes."""

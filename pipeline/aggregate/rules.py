@@ -9,6 +9,7 @@ import msgspec
 
 from pipeline.aggregate.model import (
     WHOLE_MESSAGE,
+    Change,
     Decision,
     EpochState,
     Folded,
@@ -17,6 +18,7 @@ from pipeline.aggregate.model import (
     PartitionProgress,
     Position,
     StreamKey,
+    Waiting,
 )
 from pipeline.contracts import usage_event
 from pipeline.contracts.control_event import CompleteUntil, Dropped, decode_control
@@ -116,6 +118,13 @@ def arrivals(record: Record) -> list[Arrival]:
     return [Arrival(record, index, bytes(part), usage_event.decode_event(part)) for index, part in enumerate(parts)]
 
 
+def arrival_again(waiting: Waiting) -> Arrival:
+    """Give a queued event as it arrived: what is queued came under its source's key at its source's home."""
+    at = waiting.position
+    record = Record(at.partition, at.log_offset, waiting.log_time_us, waiting.source.encode(), waiting.payload)
+    return Arrival(record, at.index_in_message, waiting.payload, usage_event.decode_event(waiting.payload))
+
+
 class EventFold:
     """
     Decide about arrivals one after the other and gather what a flush will write.
@@ -143,6 +152,16 @@ class EventFold:
         progress.tally[outcome] += 1
         self.folded.event_count += 1
         return outcome
+
+    def decide_again(self, waiting: Waiting, arrival: Arrival, progress: PartitionProgress) -> Change:
+        """Decide about an event that was quarantined or parked, by its own log time; its place in the tally moves."""
+        outcome = self._decide(arrival, waiting.log_time_us)
+        if outcome == "counted":
+            # A counted event leaves no decision by itself.
+            self._record(arrival, "counted", "decided_again", "", waiting.log_time_us)
+        progress.tally[waiting.outcome] -= 1
+        progress.tally[outcome] += 1
+        return Change(waiting, self.folded.decisions.pop())
 
     def _decide(self, arrival: Arrival, log_time_us: int) -> Outcome:
         event = arrival.event

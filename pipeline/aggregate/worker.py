@@ -9,9 +9,18 @@ from typing import Protocol
 
 import psycopg
 
-from pipeline.aggregate import store
+from pipeline.aggregate import queue, store
 from pipeline.aggregate.model import EpochState, MeterRule, PartitionProgress
-from pipeline.aggregate.rules import EventFold, MeterBook, Record, arrivals, epochs_named, new_tally
+from pipeline.aggregate.rules import (
+    Arrival,
+    EventFold,
+    MeterBook,
+    Record,
+    arrival_again,
+    arrivals,
+    epochs_named,
+    new_tally,
+)
 from pipeline.domain.errors import InvariantViolation, TransientFault
 from pipeline.runtime import metrics
 from pipeline.runtime.postgres import Connection, is_transient
@@ -23,6 +32,9 @@ LOGGER = logging.getLogger("rackmeter.aggregate")
 LOG_APPEND_TIME = 2
 
 POLL_SECONDS = 0.1
+#: How often the queue is looked at, and how many of its events one flush takes.
+QUEUE_SECONDS = 1.0
+QUEUE_EVENTS = 5_000
 #: Events fetched at once, near enough: a message may hold a hundred, and memory is bounded in events.
 POLL_EVENTS = 20_000
 
@@ -119,6 +131,7 @@ class Worker:
         self._fold: EventFold | None = None
         self._oldest_at = 0.0
         self._is_log_trusted = True
+        self._queue_at = 0.0
 
     def attach(self, reader: LogReader) -> None:
         """Take the consumer that was given `assign` and `revoke`."""
@@ -174,6 +187,9 @@ class Worker:
             self._gather(messages)
         if self._is_due(idle=not messages):
             self.flush()
+        if self._fold is None and self._monotonic() >= self._queue_at:
+            self._queue_at = self._monotonic() + QUEUE_SECONDS
+            self.decide_again()
         return len(messages)
 
     def flush(self) -> int:
@@ -190,20 +206,61 @@ class Worker:
             self._is_log_trusted = True
         folded = self._fold.folded
         moved = {p: row for p, row in self._progress.items() if row.offset_reached > row.offset_next}
-        with metrics.FLUSH_SECONDS.labels(STAGE).time(), self._connection.transaction():
-            store.hold_catalogue(self._connection, self._catalogue_number)
-            store.write_flush(self._connection, self._fence, folded, moved, self._fold.home, self._book)
-        for row in moved.values():
-            for outcome, count in row.tally.items():
-                if outcome != "received":
-                    metrics.RECORDS.labels(STAGE, outcome).inc(count)
-            row.offset_next = row.offset_reached
-            row.flush_number += 1
-            row.tally = new_tally()
+        self._commit(self._fold, self._fence, moved)
         self._fold = None
         self._port().commit_hint({partition: row.offset_next for partition, row in moved.items()})
         LOGGER.info("flushed", extra={"action": "flush", "events": folded.event_count})
         return folded.event_count
+
+    def decide_again(self) -> int:
+        """
+        Decide about queued events of our partitions anew, in a flush of their own: the same commit point.
+
+        Returns:
+            How many were decided about.
+        """
+        if self._fence is None or not self._progress:
+            return 0
+        waiting, numbers = queue.read_queue(self._connection, self._topic, sorted(self._progress), QUEUE_EVENTS)
+        if not numbers:
+            return 0
+        self._refresh_catalogue()
+        batch = [arrival_again(event) for event in waiting]
+        self._know_epochs(batch)
+        fold = EventFold(self._book, self._partition_count, self._epochs)
+        changes = [
+            fold.decide_again(event, arrival, self._progress[event.position.partition])
+            for event, arrival in zip(waiting, batch, strict=True)
+        ]
+        moved = {p: self._progress[p] for p in sorted({event.position.partition for event in waiting})}
+        fence = self._fence
+        self._commit(fold, fence, moved, lambda: queue.write_changes(self._connection, fence, changes, numbers))
+        LOGGER.info("decided again", extra={"action": "decide_again", "events": len(changes)})
+        return len(changes)
+
+    def _commit(
+        self,
+        fold: EventFold,
+        fence: store.Fence,
+        moved: Mapping[int, PartitionProgress],
+        also: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Write a fold and where it leaves its partitions; memory changes after the answer of COMMIT only."""
+        if not self._is_log_trusted:
+            self._open_log()
+            self._is_log_trusted = True
+        with metrics.FLUSH_SECONDS.labels(STAGE).time(), self._connection.transaction():
+            store.hold_catalogue(self._connection, self._catalogue_number)
+            store.write_flush(self._connection, fence, fold.folded, moved, fold.home, self._book)
+            also()
+        for row in moved.values():
+            for outcome, count in row.tally.items():
+                # An event that is decided about again leaves the outcome it had.
+                if outcome != "received" and count > 0:
+                    metrics.RECORDS.labels(STAGE, outcome).inc(count)
+            row.offset_next = row.offset_reached
+            row.flush_number += 1
+            row.tally = new_tally()
 
     def _gather(self, messages: Sequence[Message]) -> None:
         if self._fold is None:
@@ -211,12 +268,15 @@ class Worker:
             self._fold = EventFold(self._book, self._partition_count, self._epochs)
             self._oldest_at = self._monotonic()
         batch = [arrival for message in messages if (record := self._record(message)) for arrival in arrivals(record)]
-        unknown = epochs_named(batch) - self._epochs.keys()
-        if unknown:
-            self._epochs.update(store.read_epochs(self._connection, unknown))
+        self._know_epochs(batch)
         for arrival in batch:
             self._fold.add(arrival, self._progress[arrival.record.partition])
         self._poll_messages = max(1, POLL_EVENTS * len(messages) // max(len(batch), len(messages)))
+
+    def _know_epochs(self, batch: Sequence[Arrival]) -> None:
+        unknown = epochs_named(batch) - self._epochs.keys()
+        if unknown:
+            self._epochs.update(store.read_epochs(self._connection, unknown))
 
     def _record(self, message: Message) -> Record | None:
         partition, offset = message.partition(), message.offset()

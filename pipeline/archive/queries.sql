@@ -113,7 +113,7 @@ FROM unnest(%(log_numbers)s::integer[], %(log_offsets)s::bigint[], %(indexes)s::
 JOIN log_history h ON h.topic = %(topic)s AND h.number = asked.log_number
 JOIN decision d ON d.topic = h.name AND d.partition = %(partition)s AND d.log_offset = asked.log_offset
     AND (d.index_in_message = asked.index_in_message OR d.index_in_message = -1)
-WHERE d.outcome NOT IN ('control', 'ignored')
+WHERE d.outcome NOT IN ('counted', 'control', 'ignored')
     AND (d.outcome <> 'duplicate' OR NOT EXISTS (
         SELECT FROM lost_number lost WHERE lost.source = d.source AND lost.epoch = left(d.event_id, 16)
             AND lost.numbers @> CASE WHEN d.event_id ~ '^.{16}-[0-9]{12}$' THEN right(d.event_id, 12)::bigint END))
@@ -171,7 +171,7 @@ ORDER BY d.partition
 COPY (
     SELECT h.number, d.log_offset, d.index_in_message
     FROM log_history h JOIN decision d ON d.topic = h.name
-    WHERE h.topic = %(topic)s AND d.partition = %(partition)s AND d.outcome NOT IN ('control', 'ignored')
+    WHERE h.topic = %(topic)s AND d.partition = %(partition)s AND d.outcome NOT IN ('counted', 'control', 'ignored')
 ) TO STDOUT (FORMAT csv)
 
 -- name: numbers_without_evidence

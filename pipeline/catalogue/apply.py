@@ -51,6 +51,7 @@ def apply(connection: Connection, catalogue: Catalogue) -> Applied:
             {"known_number": writer.known_number, "digest": document_digest, "document": catalogue.text},
         )
         writer.write_meters(stored, catalogue)
+        writer.queue_parked(stored, catalogue)
         price_ids = writer.write_prices(stored, catalogue)
         writer.write_parties(stored, catalogue)
         writer.write_subscriptions(stored, catalogue)
@@ -101,6 +102,15 @@ class _Writer:
         for event_type in catalogue.ignored_types:
             if event_type not in stored.ignored_types:
                 self._put("insert_ignore_rule", {"event_type": event_type}, f"ignored type {event_type}")
+
+    def queue_parked(self, stored: Stored, catalogue: Catalogue) -> None:
+        """Have events that waited for what is new here decided about again."""
+        event_types = {meter.event_type for name, meter in catalogue.meters.items() if name not in stored.meters}
+        event_types |= set(catalogue.ignored_types) - stored.ignored_types
+        if event_types:
+            queued = self._connection.execute(QUERIES["queue_parked"], {"event_types": sorted(event_types)}).rowcount
+            if queued:
+                self.changes.append(f"{queued} parked events are decided about again")
 
     def write_prices(self, stored: Stored, catalogue: Catalogue) -> dict[str, int]:
         ids = {name: price.price_version_id for name, price in stored.prices.items()}

@@ -36,6 +36,15 @@ RETURNING price_version_id
 -- name: insert_ignore_rule
 INSERT INTO ignore_rule (event_type, known_number) VALUES (%(event_type)s, %(known_number)s)
 
+-- name: queue_parked
+-- Events that waited for a meter, or a word on their type, are decided about again by the stage that parked them. Under
+-- hold_meters no flush parks another one by the meters there were before.
+INSERT INTO decision_queue (topic, partition, log_offset, index_in_message, said_by)
+SELECT d.topic, d.partition, d.log_offset, d.index_in_message, 'catalogue'
+FROM decision d JOIN log ON log.topic = d.topic AND log.set_aside_from IS NULL
+WHERE d.outcome = 'parked' AND d.reason = 'unknown_meter' AND NOT d.settled AND d.event_type = ANY(%(event_types)s::text[])
+ON CONFLICT DO NOTHING
+
 -- name: put_seller
 INSERT INTO seller (seller, name, address, tax_id, bank_account, number_prefix, time_zone, known_number)
 VALUES (%(seller)s, %(name)s, %(address)s, %(tax_id)s, %(bank_account)s, %(number_prefix)s, %(time_zone)s,

@@ -1,5 +1,7 @@
 """Options and arguments that several commands share, and how their texts are read."""
 
+import os
+import pwd
 from datetime import UTC, date, datetime
 from typing import Annotated
 
@@ -14,6 +16,14 @@ FormatOption = Annotated[Format, typer.Option("--format", help="How data is writ
 def examples(*lines: str) -> str:
     """The end of a command's help: one example a line, not folded."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def login_name() -> str:
+    """Who runs the command, for the record."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid {os.getuid()}"
 
 
 def month_of(text: str) -> tuple[int, int]:

@@ -1,7 +1,5 @@
 """`rackmeter servers`: who has which server, from when to when."""
 
-import os
-import pwd
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -11,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli.environment import reading, settings_for
-from pipeline.cli.options import FormatOption, examples, moment_of, zoned
+from pipeline.cli.options import FormatOption, examples, login_name, moment_of, zoned
 from pipeline.cli.output import Format, say, show, texts
 from pipeline.domain.errors import ConfigurationFault
 
@@ -65,7 +63,7 @@ def assign(
             valid_to = moment_of(end, zone_name) if end else None
             wanted = [Assignment(0, server, subscription, moment_of(start, zone_name), valid_to)]
         with _times_in(zones, wanted):
-            added = servers.assign(connection, wanted, said_by or _login())
+            added = servers.assign(connection, wanted, said_by or login_name())
     _show_added(added, form, zones)
 
 
@@ -86,7 +84,7 @@ def move(
         zones = subscription_zones(connection)
         moment = moment_of(at, zones.get(subscription, "UTC"))
         with _times_in(zones, [Assignment(0, server, subscription, moment, None)]):
-            added = servers.move(connection, server, subscription, moment, said_by or _login())
+            added = servers.move(connection, server, subscription, moment, said_by or login_name())
     _show_added(added, form, zones)
 
 
@@ -101,7 +99,7 @@ def retire(
     from pipeline.catalogue import servers
 
     with reading(settings_for("database_url")) as connection:
-        added = servers.retire(connection, server, moment_of(at, "UTC"), said_by or _login())
+        added = servers.retire(connection, server, moment_of(at, "UTC"), said_by or login_name())
     _show_added(added, form, {})
 
 
@@ -155,10 +153,3 @@ def _show_added(added: Iterable["Assignment"], form: Format, zones: Mapping[str,
     ]
     show(_ASSIGNMENT, rows, form)
     say(f"{len(rows)} added" if rows else "nothing changes: it is so already")
-
-
-def _login() -> str:
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return f"uid {os.getuid()}"

@@ -29,19 +29,22 @@ FROM log_history h JOIN lost_number l ON l.log = h.name, unnest(l.numbers) AS sp
 WHERE h.topic = %(topic)s ORDER BY 1, 2, 3, 4
 
 -- name: decisions
--- Copied out: may be many.
+-- Copied out: may be many. What an operator dropped was not superseded by anything.
 COPY (
-    SELECT h.number * h.partition_count + d.partition, d.log_offset, d.index_in_message, d.outcome, d.reason, d.settled
+    SELECT h.number * h.partition_count + d.partition, d.log_offset, d.index_in_message, d.outcome, d.reason,
+        d.settled AND NOT d.dropped
     FROM log_history h JOIN decision d ON d.topic = h.name WHERE h.topic = %(topic)s
 ) TO STDOUT (FORMAT csv)
 
 -- name: unarchived_decisions
--- What was decided about events that were lost with their log before they were archived.
+-- What was decided about events that were lost with their log before they were archived; what was counted is known by
+-- its number.
 COPY (
     SELECT h.number * h.partition_count + d.partition, d.outcome, d.source, d.event_id
     FROM log_history h JOIN decision d ON d.topic = h.name
     LEFT JOIN consumer_offset o ON o.stage = 'archive' AND o.topic = h.name AND o.partition = d.partition
     WHERE h.topic = %(topic)s AND h.name <> h.topic AND d.log_offset >= coalesce(o.offset_next, 0)
+        AND d.outcome <> 'counted'
 ) TO STDOUT (FORMAT csv)
 
 -- name: buckets

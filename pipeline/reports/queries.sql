@@ -113,6 +113,8 @@ WITH listed AS (
         AND (%(reason)s::text IS NULL OR reason = %(reason)s)
         AND (%(source)s::text IS NULL OR source = %(source)s)
         AND (%(server)s::text IS NULL OR subject = %(server)s)
+        AND (%(since)s::timestamptz IS NULL OR log_time >= %(since)s)
+        AND (%(until)s::timestamptz IS NULL OR log_time < %(until)s)
     ORDER BY log_time, topic COLLATE "C", partition, log_offset, index_in_message
     LIMIT %(limit)s
 ),
@@ -150,10 +152,18 @@ ORDER BY log_time, topic COLLATE "C", partition, log_offset, index_in_message
 
 -- name: decision_at
 SELECT topic, partition, log_offset AS "offset", index_in_message AS "index", outcome, reason, detail, source,
-    event_id, subject AS server, event_type, occurred_at, log_time, settled, encode(content_digest, 'hex') AS digest,
+    event_id, subject AS server, event_type, occurred_at, log_time, settled, dropped, encode(content_digest, 'hex') AS digest,
     payload
 FROM decision
 WHERE topic = %(topic)s AND partition = %(partition)s AND log_offset = %(offset)s AND index_in_message = %(index)s
+
+-- name: decision_changes
+-- What became of a decision, oldest first.
+SELECT changed_at, from_outcome, from_reason, to_outcome, to_reason, said_by, note
+FROM decision_change
+WHERE log_id = ANY((SELECT earlier_ids || log_id FROM log WHERE topic = %(topic)s)::uuid[])
+    AND partition = %(partition)s AND log_offset = %(offset)s AND index_in_message = %(index)s
+ORDER BY change_number
 
 -- name: trial_balance
 -- Every ledger account with its debits, credits and balance; per currency the balances sum to zero.

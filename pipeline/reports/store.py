@@ -92,13 +92,24 @@ def decisions(
     reason: str | None = None,
     source: str | None = None,
     server: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
 ) -> list[Row]:
     """
     Quarantined, parked and conflicting events in the order of the log's time; with settled ones if asked.
 
-    `account` had the server then, if anybody; `holds` is true where an account's close waits for it to be settled.
+    `since` and `until` are the log's time, half-open. `account` had the server then, if anybody; `holds` is true where
+    an account's close waits for it to be settled.
     """
-    parameters = {"settled": settled, "reason": reason, "source": source, "server": server, "limit": limit}
+    parameters = {
+        "settled": settled,
+        "reason": reason,
+        "source": source,
+        "server": server,
+        "since": since,
+        "until": until,
+        "limit": limit,
+    }
     return _rows(connection, "decision_list", parameters)
 
 
@@ -113,6 +124,12 @@ def decision(connection: Connection, topic: str, partition: int, offset: int, in
             "decision_unknown",
         )
     return found[0]
+
+
+def decision_changes(connection: Connection, topic: str, partition: int, offset: int, index: int) -> list[Row]:
+    """What became of a decision: changed_at, from_outcome, from_reason, to_outcome, to_reason, said_by, note."""
+    position = {"topic": topic, "partition": partition, "offset": offset, "index": index}
+    return _rows(connection, "decision_changes", position)
 
 
 def trial_balance(connection: Connection) -> list[Row]:

@@ -143,6 +143,34 @@ def test_a_new_meter_does_not_reach_into_what_was_counted(connection: Connection
     assert "more" in {one.meter for one in load_meters(connection)}
 
 
+def test_a_new_meter_calls_for_what_waited(connection: Connection) -> None:
+    """Parked events of the type that a document begins to meter or to ignore are decided about again, and no others."""
+    apply(connection, parse_catalogue(SMALL, "c"))
+    connection.execute(
+        "INSERT INTO log (topic, log_id, kafka_topic_id, partition_count)"
+        " VALUES ('usage.events', gen_random_uuid(), '', 1)"
+    )
+    for offset, (kind, reason, settled) in enumerate(
+        [
+            ("gpu.v1", "unknown_meter", False),
+            ("gpu.v1", "unknown_meter", True),
+            ("gpu.v1", "too_sparse", False),
+            ("fan.v1", "unknown_meter", False),
+            ("other.v1", "unknown_meter", False),
+        ]
+    ):
+        connection.execute(
+            "INSERT INTO decision (topic, partition, log_offset, index_in_message, outcome, reason, event_type,"
+            " log_time, payload, settled) VALUES ('usage.events', 0, %s, 0, 'parked', %s, %s, now(), 'x', %s)",
+            (offset, reason, kind, settled),
+        )
+    more = SMALL.replace("meters:\n", "meters:\n  gpu: {event_type: gpu.v1, aggregation: active_hours, unit: hour}\n")
+    more = more.replace("ignore: [", "ignore: [fan.v1, ")
+    assert "2 parked events are decided about again" in apply(connection, parse_catalogue(more, "c")).changes
+    queued = connection.execute("SELECT log_offset, said_by FROM decision_queue ORDER BY log_offset").fetchall()
+    assert queued == [(0, "catalogue"), (3, "catalogue")]
+
+
 def test_a_new_meter_waits_for_events_that_are_being_counted(connection: Connection, database_url: str) -> None:
     """An event counted while the document is applied is seen by it: the document waits for the flush."""
     apply(connection, parse_catalogue(SMALL, "c"))

@@ -53,6 +53,13 @@ INSERT INTO invoice_entry VALUES (1, 'issued', 1), (2, 'draft', 1);
 UPDATE invoice SET state = 'issued', number = 'INV-1', issued_on = '2013-07-01', due_on = '2013-07-15',
     proven_at = now(), proof = '{{}}', document = '{{}}', document_digest = 'digest' WHERE invoice_id = 'issued';
 INSERT INTO proof_failure VALUES ('draft', 'acme', '2013-05-31T22:00Z', now(), '{{}}', NULL);
+INSERT INTO decision (topic, partition, log_offset, index_in_message, outcome, reason, log_time, payload)
+    VALUES ('usage.events', 0, 80, 0, 'parked', 'unknown_meter', now(), 'x');
+INSERT INTO decision_queue (topic, partition, log_offset, index_in_message, said_by)
+    VALUES ('usage.events', 0, 80, 0, 'x');
+INSERT INTO decision_change (topic, log_id, partition, log_offset, index_in_message, from_outcome, from_reason,
+    to_outcome, to_reason, said_by)
+    VALUES ('usage.events', gen_random_uuid(), 0, 81, 0, 'parked', '', 'counted', '', 'x');
 INSERT INTO number_series (seller, series) VALUES ('host', '2013');
 INSERT INTO payment_attempt (invoice_id, attempt_number, gateway, idempotency_key, amount_minor, currency)
     VALUES ('issued', 1, 'manual', 'issued:1', 500, 'EUR');
@@ -89,6 +96,33 @@ BREAKS: dict[str, LiteralString] = {
     "decision_outcome_ck": (
         "INSERT INTO decision (topic, partition, log_offset, index_in_message, outcome, reason, log_time)"
         " VALUES ('usage.events', 0, 0, 0, 'skipped', 'x', now())"
+    ),
+    "decision_dropped_ck": (
+        "INSERT INTO decision (topic, partition, log_offset, index_in_message, outcome, reason, log_time, payload,"
+        " dropped) VALUES ('usage.events', 0, 90, 0, 'parked', 'unknown_meter', now(), 'x', true)"
+    ),
+    "decision_queue_pkey": (
+        "INSERT INTO decision_queue (queue_number, topic, partition, log_offset, index_in_message, said_by)"
+        " OVERRIDING SYSTEM VALUE SELECT queue_number, topic, partition, 91, index_in_message, 'x' FROM decision_queue"
+    ),
+    "decision_queue_once_key": (
+        "INSERT INTO decision_queue (topic, partition, log_offset, index_in_message, said_by)"
+        " SELECT topic, partition, log_offset, index_in_message, 'x' FROM decision_queue"
+    ),
+    "decision_queue_decision_fk": (
+        "INSERT INTO decision_queue (topic, partition, log_offset, index_in_message, said_by)"
+        " VALUES ('usage.events', 0, 99999, 0, 'x')"
+    ),
+    "decision_change_pkey": ("INSERT INTO decision_change OVERRIDING SYSTEM VALUE SELECT * FROM decision_change"),
+    "decision_change_outcome_ck": (
+        "INSERT INTO decision_change (topic, log_id, partition, log_offset, index_in_message, from_outcome,"
+        " from_reason, to_outcome, to_reason, said_by)"
+        " VALUES ('usage.events', gen_random_uuid(), 0, 1, 0, 'counted', '', 'parked', '', 'x')"
+    ),
+    "decision_change_note_ck": (
+        "INSERT INTO decision_change (topic, log_id, partition, log_offset, index_in_message, from_outcome,"
+        " from_reason, to_outcome, to_reason, said_by)"
+        " VALUES ('usage.events', gen_random_uuid(), 0, 1, 0, 'parked', '', 'dropped', '', 'x')"
     ),
     "decision_bytes_kept_ck": (
         "INSERT INTO decision (topic, partition, log_offset, index_in_message, outcome, reason, log_time)"
@@ -216,7 +250,7 @@ BREAKS: dict[str, LiteralString] = {
 
 APPEND_ONLY = (
     "catalogue_version", "meter_version", "price_version", "subscription", "subscription_end", "price_binding",
-    "assignment", "ledger_entry", "ledger_transaction", "proof_failure",
+    "assignment", "decision_change", "ledger_entry", "ledger_transaction", "proof_failure",
 )  # fmt: skip
 
 # What a stage may do beyond reading and adding. Everything that is not here it may not.
@@ -225,7 +259,7 @@ MAY_UPDATE = {
     "lost_number", "known_number", "billing_account", "seller", "usage_bucket", "usage_day", "usage_total",
     "booked_charge", "billing_period", "invoice", "number_series", "payment_attempt",
 }  # fmt: skip
-MAY_DELETE = {"dirty_mark", "dirty_item", "invoice", "invoice_line", "invoice_entry"}
+MAY_DELETE = {"decision_queue", "dirty_mark", "dirty_item", "invoice", "invoice_line", "invoice_entry"}
 MAY_ONLY_READ = {"schema_migration", "installation"}
 
 
