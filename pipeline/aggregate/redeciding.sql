@@ -17,9 +17,9 @@ WITH new AS (
         %(details)s::text[], %(digests)s::bytea[], %(said_by)s::text[])
         AS n (partition, log_offset, index_in_message, outcome, reason, detail, content_digest, said_by)
 ), kept AS (
-    INSERT INTO decision_change (topic, log_id, partition, log_offset, index_in_message, from_outcome, from_reason,
+    INSERT INTO decision_change (log_id, partition, log_offset, index_in_message, from_outcome, from_reason,
         to_outcome, to_reason, said_by)
-    SELECT %(topic)s, %(log_id)s, n.partition, n.log_offset, n.index_in_message, d.outcome, d.reason, n.outcome, n.reason,
+    SELECT %(log_id)s, n.partition, n.log_offset, n.index_in_message, d.outcome, d.reason, n.outcome, n.reason,
         n.said_by
     FROM new n JOIN decision d ON d.topic = %(topic)s AND d.partition = n.partition AND d.log_offset = n.log_offset
         AND d.index_in_message = n.index_in_message

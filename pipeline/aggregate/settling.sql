@@ -33,7 +33,7 @@ WITH dropped AS (
         AND (%(index)s::int IS NULL OR index_in_message = %(index)s)
     RETURNING topic, partition, log_offset, index_in_message, outcome, reason
 )
-INSERT INTO decision_change (topic, log_id, partition, log_offset, index_in_message, from_outcome, from_reason, to_outcome,
+INSERT INTO decision_change (log_id, partition, log_offset, index_in_message, from_outcome, from_reason, to_outcome,
     to_reason, said_by, note)
-SELECT topic, log_id, partition, log_offset, index_in_message, outcome, reason, 'dropped', 'operator', %(said_by)s, %(note)s
+SELECT log_id, partition, log_offset, index_in_message, outcome, reason, 'dropped', 'operator', %(said_by)s, %(note)s
 FROM dropped JOIN log USING (topic)

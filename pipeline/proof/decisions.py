@@ -22,6 +22,7 @@ _DECISION = {
     "outcome": "VARCHAR",
     "reason": "VARCHAR",
     "settled": "BOOLEAN",
+    "was_parked": "BOOLEAN",
 }
 _UNARCHIVED = {"partition": "INTEGER", "outcome": "VARCHAR", "source": "VARCHAR", "event_id": "VARCHAR"}
 

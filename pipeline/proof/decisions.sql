@@ -16,11 +16,13 @@ WHERE d.outcome = 'duplicate'
 ORDER BY v.source, v.event_id, v.partition, v.log_offset, v.index_in_message
 
 -- name: create_decided
--- Every event with what was decided about it (no row in `decision` says counted), and what it is evidence of.
+-- Every event with what was decided about it (no row in `decision` says counted), and what it is evidence of. What was
+-- parked and decided about again when its meter came is parked by a catalogue that did not have the meter yet.
 CREATE TABLE decided AS
 SELECT verdict.*, coalesce(decision.outcome, 'counted') AS said, coalesce(decision.reason, '') AS reason,
     coalesce(decision.settled, false) AS settled,
-    coalesce(stand_in.outcome, decision.outcome, 'counted') AS outcome
+    CASE WHEN decision.was_parked AND verdict.expected = 'parked' THEN 'parked'
+        ELSE coalesce(stand_in.outcome, decision.outcome, 'counted') END AS outcome
 FROM verdict
 LEFT JOIN decision USING (partition, log_offset, index_in_message)
 LEFT JOIN stand_in USING (partition, log_offset, index_in_message)

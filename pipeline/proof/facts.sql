@@ -32,7 +32,11 @@ WHERE h.topic = %(topic)s ORDER BY 1, 2, 3, 4
 -- Copied out: may be many. What an operator dropped was not superseded by anything.
 COPY (
     SELECT h.number * h.partition_count + d.partition, d.log_offset, d.index_in_message, d.outcome, d.reason,
-        d.settled AND NOT d.dropped
+        d.settled AND NOT d.dropped,
+        EXISTS (
+            SELECT FROM decision_change c
+            WHERE c.log_id = ANY(h.log_ids) AND c.partition = d.partition AND c.log_offset = d.log_offset
+                AND c.index_in_message = d.index_in_message AND c.from_outcome = 'parked' AND c.to_outcome <> 'dropped')
     FROM log_history h JOIN decision d ON d.topic = h.name WHERE h.topic = %(topic)s
 ) TO STDOUT (FORMAT csv)
 

@@ -16,6 +16,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from pipeline.aggregate.settling import Selection, drop
 from pipeline.catalogue.apply import apply
 from pipeline.catalogue.document import parse_catalogue
 from pipeline.catalogue.model import Assignment
@@ -350,6 +351,25 @@ def test_an_issued_invoice_outlives_new_rules_of_reading(world: World, added: st
     text = text.replace("meters:\n", added) if added.startswith("meters") else text + added
     with world.connect() as connection:
         assert apply(connection, parse_catalogue(text, "catalogue.yaml")).is_changed
+        assert prove(world).differences == ()
+        proof_world.read(world, connection)
+        assert decided_again(connection) == [("counted",) if added.startswith("meters") else ("ignored",)]
+        assert prove(world).differences == ()
+        # By the catalogue as it is now it is no difference either.
+        proof_world.close(world, connection, "2013-08")
+
+    assert prove(world).differences == ()
+
+
+def decided_again(connection: Connection) -> list[tuple[object, ...]]:
+    return connection.execute("SELECT to_outcome FROM decision_change ORDER BY 1").fetchall()
+
+
+def test_what_was_let_go_is_no_difference(world: World) -> None:
+    """Dropped events are still what they are: nothing of an invoice changes by it."""
+    with world.connect() as connection:
+        assert drop(connection, proof_world.TOPIC, Selection(reason="unknown_meter"), said_by="ann", note="a bench")
+        assert drop(connection, proof_world.TOPIC, Selection(reason="value_negative"), said_by="ann", note="a bench")
 
     assert prove(world).differences == ()
 

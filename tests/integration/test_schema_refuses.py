@@ -57,9 +57,9 @@ INSERT INTO decision (topic, partition, log_offset, index_in_message, outcome, r
     VALUES ('usage.events', 0, 80, 0, 'parked', 'unknown_meter', now(), 'x');
 INSERT INTO decision_queue (topic, partition, log_offset, index_in_message, said_by)
     VALUES ('usage.events', 0, 80, 0, 'x');
-INSERT INTO decision_change (topic, log_id, partition, log_offset, index_in_message, from_outcome, from_reason,
+INSERT INTO decision_change (log_id, partition, log_offset, index_in_message, from_outcome, from_reason,
     to_outcome, to_reason, said_by)
-    VALUES ('usage.events', gen_random_uuid(), 0, 81, 0, 'parked', '', 'counted', '', 'x');
+    VALUES (gen_random_uuid(), 0, 81, 0, 'parked', '', 'counted', '', 'x');
 INSERT INTO number_series (seller, series) VALUES ('host', '2013');
 INSERT INTO payment_attempt (invoice_id, attempt_number, gateway, idempotency_key, amount_minor, currency)
     VALUES ('issued', 1, 'manual', 'issued:1', 500, 'EUR');
@@ -115,14 +115,14 @@ BREAKS: dict[str, LiteralString] = {
     ),
     "decision_change_pkey": ("INSERT INTO decision_change OVERRIDING SYSTEM VALUE SELECT * FROM decision_change"),
     "decision_change_outcome_ck": (
-        "INSERT INTO decision_change (topic, log_id, partition, log_offset, index_in_message, from_outcome,"
+        "INSERT INTO decision_change (log_id, partition, log_offset, index_in_message, from_outcome,"
         " from_reason, to_outcome, to_reason, said_by)"
-        " VALUES ('usage.events', gen_random_uuid(), 0, 1, 0, 'counted', '', 'parked', '', 'x')"
+        " VALUES (gen_random_uuid(), 0, 1, 0, 'counted', '', 'parked', '', 'x')"
     ),
     "decision_change_note_ck": (
-        "INSERT INTO decision_change (topic, log_id, partition, log_offset, index_in_message, from_outcome,"
+        "INSERT INTO decision_change (log_id, partition, log_offset, index_in_message, from_outcome,"
         " from_reason, to_outcome, to_reason, said_by)"
-        " VALUES ('usage.events', gen_random_uuid(), 0, 1, 0, 'parked', '', 'dropped', '', 'x')"
+        " VALUES (gen_random_uuid(), 0, 1, 0, 'parked', '', 'dropped', '', 'x')"
     ),
     "decision_bytes_kept_ck": (
         "INSERT INTO decision (topic, partition, log_offset, index_in_message, outcome, reason, log_time)"

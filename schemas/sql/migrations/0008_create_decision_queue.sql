@@ -27,7 +27,6 @@ CREATE TABLE decision_queue (
 -- What became of decisions after they were made. Nothing of it changes.
 CREATE TABLE decision_change (
     change_number    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    topic            text NOT NULL,
     log_id           uuid NOT NULL,
     partition        integer NOT NULL,
     log_offset       bigint NOT NULL,
@@ -44,7 +43,7 @@ CREATE TABLE decision_change (
         AND to_outcome IN ('counted', 'duplicate', 'quarantined', 'parked', 'ignored', 'control', 'dropped')),
     CONSTRAINT decision_change_note_ck CHECK (to_outcome <> 'dropped' OR note <> '')
 );
-CREATE INDEX decision_change_position_idx ON decision_change (topic, partition, log_offset, index_in_message);
+CREATE INDEX decision_change_position_idx ON decision_change (log_id, partition, log_offset, index_in_message);
 CREATE TRIGGER decision_change_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON decision_change
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_v1();
 
