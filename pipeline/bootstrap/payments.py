@@ -1,11 +1,11 @@
 """Wire the payments: which gateways there are, and what a person asks of them."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pipeline.bootstrap.stages import database
 from pipeline.domain.errors import ConfigurationFault
+from pipeline.runtime.postgres import Connection
 from pipeline.runtime.settings import Settings
 
 if TYPE_CHECKING:
@@ -34,24 +34,20 @@ def payment_gateways(settings: Settings) -> "Iterator[dict[str, Gateway]]":
         yield gateways
 
 
-def reconcile_payments(settings: Settings) -> list[str]:
+def reconcile_payments(settings: Settings, connection: Connection) -> list[str]:
     """Finish every payment attempt without a definite outcome; the ids of their invoices."""
     from pipeline.payments.attempts import reconcile_payments as reconcile
 
-    with database(settings, "rackmeter-payments") as connection, payment_gateways(settings) as gateways:
-        return _ids(attempt.invoice_id for attempt in reconcile(connection, gateways))
+    with payment_gateways(settings) as gateways:
+        return list(dict.fromkeys(attempt.invoice_id for attempt in reconcile(connection, gateways)))
 
 
-def retry_payment(settings: Settings, name: str) -> str:
+def retry_payment(settings: Settings, connection: Connection, name: str) -> str:
     """Ask once more for the money of an invoice, by number or id, that was declined; its id."""
     from pipeline.payments.attempts import retry_payment as retry
 
-    with database(settings, "rackmeter-payments") as connection, payment_gateways(settings) as gateways:
+    with payment_gateways(settings) as gateways:
         return retry(connection, gateways, name)
-
-
-def _ids(invoice_ids: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(invoice_ids))
 
 
 def _stripe_key(settings: Settings) -> str:

@@ -77,8 +77,8 @@ def retry(
     from pipeline.reports import store
 
     settings = settings_for("database_url")
-    invoice_id = retry_payment(settings, invoice)
     with reading(settings) as connection:
+        invoice_id = retry_payment(settings, connection, invoice)
         rows = store.payments(connection, invoice=invoice_id)
     show(COLUMNS, rows, form)
     _say_states(rows)
@@ -97,8 +97,8 @@ def reconcile(form: FormatOption = Format.TABLE) -> None:
     from pipeline.reports import store
 
     settings = settings_for("database_url")
-    invoice_ids = reconcile_payments(settings)
     with reading(settings) as connection:
+        invoice_ids = reconcile_payments(settings, connection)
         rows = store.payments(connection, invoice_ids=invoice_ids)
     show(COLUMNS, rows, form)
     _say_states(rows)
