@@ -8,6 +8,7 @@ from pipeline.payments import store
 from pipeline.payments.gateway import Attempt, AttemptState, Gateway, GatewayOutcome
 from pipeline.payments.rules import SETTLED
 from pipeline.payments.store import Undecided
+from pipeline.runtime import metrics
 from pipeline.runtime.postgres import Connection
 
 LOGGER = logging.getLogger("rackmeter.payments")
@@ -115,8 +116,8 @@ def _decide(connection: Connection, gateways: Mapping[str, Gateway], undecided: 
                 silent[one.gateway] = UNANSWERED_MAX
                 continue
             answered += store.record_outcome(connection, one.attempt, outcome)
-        silent[one.gateway] = silent.get(one.gateway, 0) + 1 if outcome.state == "unknown" else 0
-        _log(one.attempt, outcome)
+        silent[one.gateway] = 0 if outcome.is_reached else silent.get(one.gateway, 0) + 1
+        _tell(one.attempt, outcome)
     if problems:
         raise ConfigurationFault("; ".join(problems), "gateway_unknown")
     return answered
@@ -140,7 +141,8 @@ def _call(gateway: Gateway, attempt: Attempt, state: AttemptState) -> GatewayOut
     return gateway.request(attempt)
 
 
-def _log(attempt: Attempt, outcome: GatewayOutcome) -> None:
+def _tell(attempt: Attempt, outcome: GatewayOutcome) -> None:
+    metrics.RECORDS.labels("payments", outcome.state).inc()
     level = logging.ERROR if outcome.state == "unknown" else logging.INFO
     LOGGER.log(
         level,

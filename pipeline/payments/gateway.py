@@ -37,11 +37,14 @@ class GatewayOutcome:
 
     requested: The buyer was asked; the money comes later. succeeded: It is here. declined: It will not come by this
     attempt, ever. unknown: The gateway did not say; it is looked up before it is asked again.
+
+    is_reached: False where it did not answer at all, so that others need not wait for it in vain.
     """
 
     state: OutcomeState
     reference: str = ""
     detail: str = ""
+    is_reached: bool = True
 
 
 class Gateway(Protocol):

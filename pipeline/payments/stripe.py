@@ -1,6 +1,7 @@
 """stripe: charges a card on file off-session, by PaymentIntents, and looks a payment up by what it wrote on it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import stripe
 
@@ -19,7 +20,8 @@ from pipeline.payments.stripe_intents import (
 )
 
 #: Pinned: what requests and answers look like does not change with the Stripe account's settings.
-API_VERSION = "2026-10-28.endive"
+#: The one whose specification `make stripe-mock` checks our requests against.
+API_VERSION = "2026-08-26.dahlia"
 TIMEOUT_SECONDS = 30.0
 NETWORK_RETRIES = 2
 PAGE_INTENTS = 100
@@ -140,7 +142,7 @@ class StripeGateway:
             # It may have been paid or cancelled in between.
             answer = _intent_or_refusal(lambda: self._intents.retrieve(reference))
         if isinstance(answer, GatewayOutcome):
-            return GatewayOutcome("unknown", reference, answer.detail)
+            return GatewayOutcome("unknown", reference, answer.detail, is_reached=answer.is_reached)
         if answer["status"] == "canceled":
             # Why it was refused stands in the intent as it was before.
             return declined({**answer, "last_payment_error": intent.get("last_payment_error")})
@@ -153,8 +155,7 @@ def _intent_or_refusal(call: Callable[[], stripe.PaymentIntent]) -> Intent | Gat
     try:
         return call().to_dict()
     except stripe.StripeError as error:
-        body = error.json_body if isinstance(error.json_body, dict) else {}
-        intent = (body.get("error") or {}).get("payment_intent")
+        intent = _said(error).get("payment_intent")
         return intent if isinstance(intent, dict) else _refusal(error)
 
 
@@ -164,8 +165,17 @@ def _refusal(error: stripe.StripeError) -> GatewayOutcome:
         raise ConfigurationFault(
             f"stripe refuses our key: {error.user_message}. Check RACKMETER_STRIPE_API_KEY", "stripe_key_refused"
         ) from error
-    code = error.code or type(error).__name__
+    code = str(_said(error).get("code") or type(error).__name__)
+    is_reached = not isinstance(error, stripe.APIConnectionError | stripe.RateLimitError)
     is_final = isinstance(error, stripe.CardError) or (
-        isinstance(error, stripe.InvalidRequestError) and error.code in _REFUSED_FOR_GOOD
+        isinstance(error, stripe.InvalidRequestError) and code in _REFUSED_FOR_GOOD
     )
-    return GatewayOutcome("declined" if is_final else "unknown", detail=detail_of(code, error.user_message or ""))
+    detail = detail_of(code, error.user_message or "")
+    return GatewayOutcome("declined" if is_final else "unknown", detail=detail, is_reached=is_reached)
+
+
+def _said(error: stripe.StripeError) -> Mapping[str, Any]:
+    """The error as the answer has it; empty where there was no answer."""
+    body = error.json_body
+    said = body.get("error") if isinstance(body, dict) else None
+    return said if isinstance(said, dict) else {}

@@ -302,7 +302,7 @@ def test_a_gateway_that_does_not_answer_is_left_alone(
 ) -> None:
     """A run does not wait for every buyer of a provider that is down; what was not asked stays an intent."""
     monkeypatch.setattr("pipeline.payments.attempts.UNANSWERED_MAX", 1)
-    silent = FakeGateway(name="stripe", answers=[GatewayOutcome("unknown")])
+    silent = FakeGateway(name="stripe", answers=[GatewayOutcome("unknown", is_reached=False)])
     issue_unasked(world)
     with closing(world.connect()) as connection:
         ids = [invoice_of(world, account) for account in ACCOUNTS]
@@ -311,6 +311,17 @@ def test_a_gateway_that_does_not_answer_is_left_alone(
         assert [attempts(world, account) for account in ACCOUNTS] == [[(1, "unknown")], [(1, "intended")]]
         request_payments(connection, {"stripe": silent}, ids)
     assert [attempts(world, account) for account in ACCOUNTS] == [[(1, "succeeded")]] * 2
+
+
+def test_attempts_that_a_person_must_look_at_keep_nobody_waiting(
+    world: World, double: StripeDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gateway that answers is asked for everybody, however many of its answers settle nothing."""
+    monkeypatch.setattr("pipeline.payments.attempts.UNANSWERED_MAX", 1)
+    issue_unasked(world)
+    double.faults.append(Fault.ERROR_BEFORE)
+    reconcile(world)
+    assert [attempts(world, account) for account in ACCOUNTS] == [[(1, "unknown")], [(1, "succeeded")]]
 
 
 def test_a_key_that_is_refused_stops_nobody_else(world: World, double: StripeDouble) -> None:

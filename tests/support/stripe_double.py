@@ -42,7 +42,7 @@ class _Seen:
 class Refused(Exception):
     """An answer that is an error."""
 
-    def __init__(self, status: int, kind: str, code: str, message: str, **more: Any) -> None:
+    def __init__(self, status: int, kind: str, code: str | None, message: str, **more: Any) -> None:
         super().__init__(message)
         self.status = status
         self.body = {"error": {"type": kind, "code": code, "message": message, **more}}
@@ -124,7 +124,7 @@ class StripeDouble:
             seen = self._seen.get(key) if key else None
             if seen is not None:
                 if (seen.path, seen.parameters) != (path, parameters):
-                    raise Refused(400, "idempotency_error", "idempotency_key_reused", "other parameters under this key")
+                    raise Refused(400, "idempotency_error", None, "other parameters under this key")
                 if seen.answer is None:
                     raise Refused(409, "idempotency_error", "idempotency_key_in_use", "a request is under way")
                 return seen.answer
