@@ -150,9 +150,20 @@ class StripeDouble:
             return self._create(parameters)
         if (method, path) == ("GET", "/v1/payment_intents"):
             return self._list(parameters)
-        if match := re.fullmatch(r"/v1/payment_intents/(pi_\w+)(?:/(cancel))?", path):
+        if (method, path) == ("POST", "/v1/customers"):
+            return self._make(self.customers, "cus_", {"object": "customer"})
+        if (method, path) == ("POST", "/v1/payment_methods"):
+            return self._make(self.methods, "pm_", {"object": "payment_method", "type": parameters["type"]})
+        if match := re.fullmatch(r"/v1/payment_methods/(pm_\w+)/attach", path):
+            customer = self._found(self.customers, parameters["customer"], "customer")["id"]
+            found = self._found(self.methods, match[1], "payment_method")
+            found["customer"] = customer
+            return found
+        if match := re.fullmatch(r"/v1/payment_intents/(pi_\w+)(?:/(cancel|confirm))?", path):
             intent = self._found(self.intents, match[1], "payment_intent")
-            return self._cancel(intent) if match[2] else intent
+            if match[2] == "confirm":
+                self._confirm(intent, intent["payment_method"])
+            return self._cancel(intent) if match[2] == "cancel" else intent
         raise Refused(404, "invalid_request_error", "url_invalid", f"{method} {path} is not known here")
 
     def _create(self, parameters: dict[str, str]) -> dict[str, Any]:
@@ -176,6 +187,9 @@ class StripeDouble:
         return intent
 
     def _confirm(self, intent: dict[str, Any], method: str) -> None:
+        if intent["status"] not in ("requires_confirmation", "requires_payment_method"):
+            message = f"it is {intent['status']}"
+            raise Refused(400, "invalid_request_error", "payment_intent_unexpected_state", message)
         refused = {
             DECLINED: {"code": "card_declined", "decline_code": "insufficient_funds", "message": "insufficient funds"},
             NEEDS_BUYER: {"code": "authentication_required", "message": "the buyer must confirm"},

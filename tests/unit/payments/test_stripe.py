@@ -1,5 +1,7 @@
 """The stripe gateway against the double: what is asked for, and what each answer means."""
 
+import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -98,6 +100,31 @@ def test_a_request_that_never_arrived_is_not_found(opened: Opened, fault: Fault)
     assert gateway.request(wanted).state == "unknown"
     assert gateway.look_up(wanted) is None
     assert gateway.request(wanted).state == "succeeded"
+    assert len(double.charges()) == 1
+
+
+@pytest.mark.parametrize("fault", [Fault.CUT_BEFORE, Fault.CUT_AFTER, Fault.RATE_LIMITED, Fault.ERROR_AFTER])
+def test_no_answer_is_told_from_an_answer_that_says_nothing(opened: Opened, fault: Fault) -> None:
+    """Nobody else waits for a provider that cannot be reached; one that answers is asked for everybody."""
+    gateway, double = opened
+    double.faults.append(fault)
+    outcome = gateway.request(_buyer(double))
+    assert (outcome.state, outcome.is_reached) == ("unknown", fault is Fault.ERROR_AFTER)
+
+
+def test_a_request_beside_one_that_is_under_way_charges_nothing(opened: Opened) -> None:
+    """The provider is still at work under the key: unknown, whoever asks, until it is done."""
+    gateway, double = opened
+    wanted = _buyer(double)
+    double.gate.clear()
+    first = threading.Thread(target=gateway.request, args=(wanted,))
+    first.start()
+    while not double.posts():
+        time.sleep(0.01)
+    outcome = gateway.request(wanted)
+    double.gate.set()
+    first.join(5)
+    assert outcome == GatewayOutcome("unknown", detail="idempotency_key_in_use: a request is under way")
     assert len(double.charges()) == 1
 
 
