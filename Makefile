@@ -51,6 +51,20 @@ test: $(INSTALLED) ## All tests, against a real broker and database; says which 
 .PHONY: check
 check: lint types fast ## Lint, types, import contracts and fast tests; under a minute
 
+# Checks our requests against Stripe's own specification; keeps no state. Another version: another API_VERSION in
+# pipeline/payments/stripe.py.
+STRIPE_MOCK := v0.203.0
+
+.PHONY: stripe-mock
+stripe-mock: .rackmeter/bin/stripe-mock-$(STRIPE_MOCK) ## Build Stripe's request checker, which a test needs (needs Go)
+
+.rackmeter/bin/stripe-mock-$(STRIPE_MOCK):
+	@command -v go >/dev/null || { echo "Go is needed to build stripe-mock: https://go.dev/dl, or apt-get install golang. Then run make stripe-mock again." >&2; exit 1; }
+	@mkdir -p $(@D)
+	@GOBIN="$(CURDIR)/$(@D)" go install github.com/stripe/stripe-mock@$(STRIPE_MOCK)
+	@mv $(@D)/stripe-mock $@
+	@ln -sf $(@F) $(@D)/stripe-mock
+
 .PHONY: lint
 lint: $(INSTALLED) ## Format, lint and import contracts
 	@$(BIN)/ruff format --check .

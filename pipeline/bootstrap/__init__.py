@@ -1,6 +1,7 @@
 """The only place that wires: settings become adapters, adapters become stages and jobs."""
 
 from pipeline.bootstrap.jobs import adopt_log, close_periods, replay_trace, settle_duplicates, verify
+from pipeline.bootstrap.payments import payment_gateways, reconcile_payments, retry_payment
 from pipeline.bootstrap.stages import (
     CHARGES_TOPIC,
     EVENTS_TOPIC,
@@ -27,7 +28,10 @@ __all__ = [
     "close_periods",
     "database",
     "exit_code_of",
+    "payment_gateways",
+    "reconcile_payments",
     "replay_trace",
+    "retry_payment",
     "run_stage",
     "settle_duplicates",
     "totals_worker",

@@ -2,9 +2,10 @@
 
 import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from pipeline.bootstrap.payments import payment_gateways
 from pipeline.bootstrap.stages import EVENTS_TOPIC, database, totals_worker
 from pipeline.runtime import known_log, metrics
 from pipeline.runtime.postgres import Connection
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pipeline.ingest.replay import Progress, ReplayOptions, ReplayReport
     from pipeline.ingest.trace_csv import Trace
     from pipeline.invoice_batch.model import CloseRequest, Listener, Ports, RunReport
+    from pipeline.payments.gateway import Gateway
     from pipeline.proof.report import Report
     from pipeline.runtime.log_adoption import Adoption
 
@@ -55,10 +57,11 @@ def close_periods(
         settle_duplicates(settings)
         totals_worker(settings, metrics.Health("close"), opened).drain()
         connection = opened.enter_context(database(settings, "rackmeter-close"))
+        gateways = opened.enter_context(payment_gateways(settings))
         wait_until_booked(connection, while_waiting)
         worker = Worker(
             connection,
-            _close_ports(settings),
+            _close_ports(settings, gateways),
             settings.documents_dir,
             close_grace_seconds=settings.close_grace_seconds,
             listener=listener,
@@ -108,14 +111,12 @@ def adopt_log(settings: Settings, connection: Connection, topic: str, *, from_st
     )
 
 
-def _close_ports(settings: Settings) -> "Ports":
+def _close_ports(settings: Settings, gateways: "Mapping[str, Gateway]") -> "Ports":
     from pipeline.invoice_batch.model import Ports, ProofResult
     from pipeline.payments.attempts import request_payments
-    from pipeline.payments.manual import ManualGateway, creditor_reference
+    from pipeline.payments.manual import creditor_reference
     from pipeline.proof.verify import owed_without_invoice, verify_invoices
     from pipeline.runtime.topics import watermarks
-
-    gateways = {"manual": ManualGateway()}
 
     def prove(connection: Connection, invoice_ids: Sequence[str]) -> dict[str, ProofResult]:
         report = verify_invoices(connection, settings.archive_dir, invoice_ids)

@@ -184,9 +184,13 @@ def _fields(value: object) -> dict[str, object]:
     return {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}  # type: ignore[arg-type]
 
 
+# Left out of the digest where they say nothing, so that a document from before has the digest it had.
+_ADDED_LATER = frozenset({"payment_customer", "payment_method"})
+
+
 def _canonical(value: object) -> object:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _canonical(_fields(value))
+        return _canonical({name: said for name, said in _fields(value).items() if said or name not in _ADDED_LATER})
     if isinstance(value, Mapping):
         return {str(key): _canonical(member) for key, member in value.items()}
     if isinstance(value, tuple | list):

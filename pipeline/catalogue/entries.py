@@ -4,6 +4,7 @@ What is wrong is reported and a stand-in is given for it ('' for a name or a wor
 entry, and of entries that name it, are found in the same reading. Nothing with a stand-in leaves the reading.
 """
 
+import re
 from datetime import datetime
 from typing import Literal
 
@@ -31,7 +32,9 @@ from pipeline.domain.period import zone
 SLOT_SECONDS_DEFAULT = 300
 PAYMENT_TERMS_DAYS_DEFAULT = 14
 CONTROL_TYPE_PREFIX = "rackmeter.control."
-PAYMENT_GATEWAYS: tuple[Literal["manual"]] = ("manual",)
+PAYMENT_GATEWAYS: tuple[Literal["manual"], Literal["stripe"]] = ("manual", "stripe")
+_STRIPE_CUSTOMER = re.compile(r"cus_[A-Za-z0-9]+")
+_STRIPE_METHOD = re.compile(r"(?:pm|card|src)_[A-Za-z0-9_]+")
 GATE_POLICIES: tuple[Literal["hold"]] = ("hold",)
 
 
@@ -134,6 +137,7 @@ def _read_changes(item: Section) -> tuple[Change, ...]:
 
 def read_account(account_id: str, section: Section, only_seller: str | None) -> Account:
     """A billing account; `only_seller` stands in where the account names none."""
+    gateway = section.choice("payment_gateway", PAYMENT_GATEWAYS, "manual") or "manual"
     return Account(
         account_id=account_id,
         name=section.text("name"),
@@ -142,9 +146,29 @@ def read_account(account_id: str, section: Section, only_seller: str | None) -> 
         time_zone=_zone(section),
         seller=section.text("seller", only_seller) if only_seller else section.name("seller"),
         gate_policy=section.choice("gate_policy", GATE_POLICIES, "hold") or "hold",
-        payment_gateway=section.choice("payment_gateway", PAYMENT_GATEWAYS, "manual") or "manual",
+        payment_gateway=gateway,
         payment_terms_days=section.integer("payment_terms_days", PAYMENT_TERMS_DAYS_DEFAULT),
+        payment_customer=_stripe_name(section, "payment_customer", _STRIPE_CUSTOMER, "cus_...", gateway),
+        payment_method=_stripe_name(section, "payment_method", _STRIPE_METHOD, "pm_...", gateway),
     )
+
+
+def _stripe_name(section: Section, key: str, form: re.Pattern[str], example: str, gateway: str) -> str:
+    """What Stripe calls a buyer or a card; never shown where it is malformed, for it may be a card's number."""
+    if gateway != "stripe":
+        if section.has(key):
+            section.problem(key, f"has no meaning for {gateway}; leave it out")
+        section.tree(key)
+        return ""
+    if not section.has(key):
+        section.problem(key, f"is missing; an account that pays by stripe has Stripe's id, {example}")
+        section.tree(key)
+        return ""
+    text = section.text(key)
+    if text and not form.fullmatch(text):
+        section.problem(key, f"is not an id of Stripe's, {example}; card data has no place here")
+        return ""
+    return text
 
 
 def read_subscription(subscription_id: str, account: Account, section: Section) -> Subscription:

@@ -136,6 +136,10 @@ class Account:
     gate_policy: str
     payment_gateway: str
     payment_terms_days: int
+    payment_customer: str = ""
+    """The gateway's name for the buyer."""
+    payment_method: str = ""
+    """The gateway's name for the card; never card data."""
 
 
 @dataclass(frozen=True, slots=True)

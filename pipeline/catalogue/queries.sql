@@ -56,12 +56,13 @@ ON CONFLICT (seller) DO UPDATE SET
 -- name: put_account
 -- Currency, zone and seller are not updated: `changes` refuses other ones.
 INSERT INTO billing_account (account_id, name, address, currency, time_zone, seller, gate_policy, payment_gateway,
-                             payment_terms_days, known_number)
+                             payment_terms_days, payment_customer, payment_method, known_number)
 VALUES (%(account_id)s, %(name)s, %(address)s, %(currency)s, %(time_zone)s, %(seller)s, %(gate_policy)s,
-        %(payment_gateway)s, %(payment_terms_days)s, %(known_number)s)
+        %(payment_gateway)s, %(payment_terms_days)s, %(payment_customer)s, %(payment_method)s, %(known_number)s)
 ON CONFLICT (account_id) DO UPDATE SET
     name = excluded.name, address = excluded.address, gate_policy = excluded.gate_policy,
     payment_gateway = excluded.payment_gateway, payment_terms_days = excluded.payment_terms_days,
+    payment_customer = excluded.payment_customer, payment_method = excluded.payment_method,
     known_number = excluded.known_number
 
 -- name: insert_subscription
@@ -123,7 +124,8 @@ ORDER BY known_number
 SELECT seller, name, address, tax_id, bank_account, number_prefix, time_zone FROM seller ORDER BY seller
 
 -- name: load_accounts
-SELECT account_id, name, address, currency, time_zone, seller, gate_policy, payment_gateway, payment_terms_days
+SELECT account_id, name, address, currency, time_zone, seller, gate_policy, payment_gateway, payment_terms_days,
+       payment_customer, payment_method
 FROM billing_account
 ORDER BY account_id
 

@@ -78,9 +78,10 @@ def described() -> list[dict[str, str]]:
     for field in fields(Settings):
         variable = variable_name(field.name)
         text = os.environ.get(variable, "").strip()
-        default = "" if field.default is MISSING else str(field.default)
+        default = "" if field.default in (MISSING, None) else str(field.default)
         source = "environment" if text else "missing" if field.default is MISSING else "default"
-        rows.append({"setting": variable, "value": masked(text) or default, "source": source})
+        shown = "***" if text and field.name == "stripe_api_key" else masked(text)
+        rows.append({"setting": variable, "value": shown or default, "source": source})
     for variable, choices in OTHER_VARIABLES.items():
         text = os.environ.get(variable, "").strip()
         if choices or text:

@@ -40,6 +40,7 @@ class ManualGateway:
     """Asks by naming the reference; whether the money came is seen on the bank statement, not here."""
 
     name = "manual"
+    tells_later = False
 
     def request(self, attempt: Attempt) -> GatewayOutcome:
         """The request is the reference itself, printed on the invoice."""

@@ -87,6 +87,16 @@ WHERE (%(account)s::text IS NULL OR i.account_id = %(account)s)
     AND (%(name)s::text IS NULL OR i.number = %(name)s OR i.invoice_id = %(name)s)
 ORDER BY i.number COLLATE "C" NULLS LAST, i.account_id COLLATE "C", i.period_start
 
+-- name: payment_list
+SELECT i.number, i.account_id AS account, p.attempt_number AS attempt, p.gateway, p.state, p.amount_minor, p.currency,
+    nullif(p.reference, '') AS reference, nullif(p.detail, '') AS detail, p.created_at, p.settled_at, p.invoice_id
+FROM payment_attempt p JOIN invoice i USING (invoice_id)
+WHERE (%(account)s::text IS NULL OR i.account_id = %(account)s)
+    AND (%(state)s::text IS NULL OR p.state = %(state)s)
+    AND (%(name)s::text IS NULL OR i.number = %(name)s OR i.invoice_id = %(name)s)
+    AND (%(invoice_ids)s::text[] IS NULL OR p.invoice_id = ANY(%(invoice_ids)s::text[]))
+ORDER BY i.number COLLATE "C", p.attempt_number
+
 -- name: invoice_lines
 -- The unit is of the meter the item was bound to when the line's service ended.
 SELECT l.line_number AS line, l.subscription_id AS subscription, l.item, l.product, nullif(l.subject, '') AS server,

@@ -1,6 +1,6 @@
 """The reports' reads: each function is one statement, its rows as mappings with the columns the command shows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import Any, Literal
 
@@ -81,6 +81,20 @@ def invoice(connection: Connection, name: str) -> Row:
 def invoice_lines(connection: Connection, invoice_id: str) -> list[Row]:
     """Lines in order: quantity (Decimal, of `unit`), amount_exact (Decimal) and amount (text), both of `currency`."""
     rows = _rows(connection, "invoice_lines", {"invoice_id": invoice_id})
+    return [{**row, "amount": format_minor(row["amount_minor"], row["currency"])} for row in rows]
+
+
+def payments(
+    connection: Connection,
+    *,
+    account: str | None = None,
+    state: str | None = None,
+    invoice: str | None = None,
+    invoice_ids: Sequence[str] | None = None,
+) -> list[Row]:
+    """Payment attempts by invoice number, of an invoice (number or id) or several; `amount` as text in `currency`."""
+    ids = None if invoice_ids is None else list(invoice_ids)
+    rows = _rows(connection, "payment_list", {"account": account, "state": state, "name": invoice, "invoice_ids": ids})
     return [{**row, "amount": format_minor(row["amount_minor"], row["currency"])} for row in rows]
 
 

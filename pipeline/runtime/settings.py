@@ -4,7 +4,7 @@ import difflib
 import os
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -21,6 +21,9 @@ OTHER_VARIABLES: Mapping[str, tuple[str, ...]] = {
     "RACKMETER_APPROVE": (),  # the tests' golden documents are written anew
     "RACKMETER_REAL_TRACE": (),  # the tests' recorded trace
 }
+
+#: Settings that are or may hold a secret: no message repeats them.
+SECRETS = frozenset({"database_url", "stripe_api_key"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,12 @@ class Settings:
     fetch_rest_seconds: float = 0.0
     #: How long after a period's end it may close.
     close_grace_seconds: int = 0
+    #: Stripe's secret key, for accounts that pay by stripe. Better in a file: other processes cannot read it there.
+    stripe_api_key: str = field(default="", repr=False)
+    #: File with Stripe's secret key, instead of the variable.
+    stripe_api_key_file: Path | None = None
+    #: Another server that speaks Stripe's API, for tests.
+    stripe_base_url: str = ""
     log_level: LogLevel = "INFO"
 
     @classmethod
@@ -78,27 +87,30 @@ class Settings:
         environment = os.environ if environment is None else environment
         values: dict[str, object] = {}
         problems: list[str] = []
-        for field in fields(cls):
-            name = variable_name(field.name)
+        for setting in fields(cls):
+            name = variable_name(setting.name)
             text = environment.get(name, "").strip()
             if not text:
-                if field.name in not_needed:
-                    values[field.name] = Path(NOT_SET) if field.name.endswith("_dir") else NOT_SET
-                elif field.name in _REQUIRED:
-                    problems.append(f"{name} is not set: {_REQUIRED[field.name]}")
+                if setting.name in not_needed:
+                    values[setting.name] = Path(NOT_SET) if setting.name.endswith("_dir") else NOT_SET
+                elif setting.name in _REQUIRED:
+                    problems.append(f"{name} is not set: {_REQUIRED[setting.name]}")
                 continue
             try:
-                values[field.name] = _parser(field.name)(text)
+                values[setting.name] = _parser(setting.name)(text)
             except ValueError as error:
                 # A database's address may hold a password, also a malformed one.
-                problems.append(f"{name}: {error}" if field.name == "database_url" else f"{name}={text!r}: {error}")
+                problems.append(f"{name}: {error}" if setting.name in SECRETS else f"{name}={text!r}: {error}")
+        if "stripe_api_key" in values and "stripe_api_key_file" in values:
+            problems.append("RACKMETER_STRIPE_API_KEY and RACKMETER_STRIPE_API_KEY_FILE are both set: keep one")
         if problems:
             raise ConfigurationFault("\n".join(problems))
         return cls(**values)  # type: ignore[arg-type]  # each value came through its field's parser
 
     def to_environment(self) -> dict[str, str]:
         """Give the variables that make a child process read these same settings."""
-        return {variable_name(field.name): str(getattr(self, field.name)) for field in fields(self)}
+        values = {variable_name(setting.name): getattr(self, setting.name) for setting in fields(self)}
+        return {name: "" if value is None else str(value) for name, value in values.items()}
 
 
 def variable_name(field_name: str) -> str:
@@ -120,7 +132,7 @@ _REQUIRED = {
 def foreign_variables(environment: Mapping[str, str] | None = None) -> list[str]:
     """Give a sentence for each RACKMETER_ variable that nothing reads, or that has a value nothing understands."""
     environment = os.environ if environment is None else environment
-    settings = [variable_name(field.name) for field in fields(Settings)]
+    settings = [variable_name(setting.name) for setting in fields(Settings)]
     found: list[str] = []
     for name in sorted(name for name in environment if name.startswith("RACKMETER_") and name not in settings):
         if name not in OTHER_VARIABLES:
@@ -177,11 +189,26 @@ def _level(text: str) -> str:
     return text.upper()
 
 
+def _stripe_key(text: str) -> str:
+    if not re.fullmatch(r"(?:sk|rk)_[A-Za-z0-9_]+", text):
+        raise ValueError("a secret or restricted key of Stripe's, sk_... or rk_..., is wanted")
+    return text
+
+
+def _http_url(text: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/@?#]+/?", text):
+        raise ValueError("http://host:port is wanted")
+    return text.rstrip("/")
+
+
 _PARSERS: Mapping[str, Callable[[str], object]] = {
     "kafka_bootstrap_servers": _addresses,
     "database_url": _database,
     "log_level": _level,
     "metrics_port": _port,
+    "stripe_api_key": _stripe_key,
+    "stripe_api_key_file": Path,
+    "stripe_base_url": _http_url,
 }
 
 

@@ -14,6 +14,7 @@ from pipeline.domain.period import Period, calendar_month
 from pipeline.invoice_batch.model import CloseRequest, Ports, ProofResult, Step
 from pipeline.invoice_batch.worker import Worker
 from pipeline.payments.attempts import request_payments
+from pipeline.payments.gateway import Gateway
 from pipeline.payments.manual import ManualGateway, creditor_reference
 from pipeline.runtime.postgres import Connection, connect
 
@@ -109,6 +110,7 @@ class World:
     prove: Callable[[Connection, Sequence[str]], Mapping[str, ProofResult]] = passing_proof
     prove_nothing_owed: Callable[[Connection, Sequence[tuple[str, Period]]], Mapping[str, ProofResult]] = nothing_owed
     log_ends: dict[int, int] = field(default_factory=lambda: {0: 10})
+    gateways: dict[str, Gateway] = field(default_factory=lambda: {"manual": ManualGateway()})
 
     def connect(self) -> Connection:
         return connect(self.database_url, application_name="test-close")
@@ -118,8 +120,8 @@ class World:
             prove=self.prove,
             prove_nothing_owed=self.prove_nothing_owed,
             log_ends=lambda: self.log_ends,
-            request_payments=lambda conn, ids: request_payments(conn, {"manual": ManualGateway()}, ids),
-            payment_reference=lambda _, number: creditor_reference(number),
+            request_payments=lambda conn, ids: request_payments(conn, self.gateways, ids),
+            payment_reference=lambda gateway, number: creditor_reference(number) if gateway == "manual" else "",
         )
 
     def run(

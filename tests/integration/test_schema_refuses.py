@@ -165,6 +165,10 @@ BREAKS: dict[str, LiteralString] = {
         " known_number) VALUES ('cpu', 1, 'per_unit', 'x', 'EUR', 'u', 1, '{}', 'd', 1)"
     ),
     "billing_account_policy_ck": "UPDATE billing_account SET gate_policy = 'guess'",
+    "billing_account_payment_ck": (
+        "UPDATE billing_account SET payment_gateway = 'stripe', payment_customer = 'cus_1',"
+        " payment_method = '4242424242424242'"
+    ),
     "subscription_end_span_ck": "INSERT INTO subscription_end VALUES (2, 's1', '2013-01-01Z')",
     "assignment_span_ck": (
         "INSERT INTO assignment (known_number, subject, valid_from, valid_to, said_by)"
@@ -245,6 +249,16 @@ BREAKS: dict[str, LiteralString] = {
         "INSERT INTO payment_attempt (invoice_id, attempt_number, gateway, idempotency_key, amount_minor, currency)"
         " VALUES ('issued', 2, 'manual', 'issued:1', 500, 'EUR')"
     ),
+    "payment_attempt_open_key": (
+        "INSERT INTO payment_attempt (invoice_id, attempt_number, gateway, idempotency_key, amount_minor, currency)"
+        " VALUES ('issued', 2, 'manual', 'issued:2', 500, 'EUR')"
+    ),
+    "payment_attempt_amount_ck": (
+        "INSERT INTO payment_attempt (invoice_id, attempt_number, gateway, idempotency_key, amount_minor, currency)"
+        " VALUES ('draft', 1, 'manual', 'draft:1', 0, 'EUR')"
+    ),
+    "payment_attempt_settled_ck": "UPDATE payment_attempt SET settled_at = now()",
+    "payment_attempt_posted_ck": "UPDATE payment_attempt SET state = 'succeeded', settled_at = now()",
     "payment_attempt_state_ck": "UPDATE payment_attempt SET state = 'maybe'",
 }
 
@@ -336,6 +350,22 @@ ADD_LINE: LiteralString = (
     "INSERT INTO invoice_line VALUES (%s, 2, 's1', 'cpu', 'compute', now(), now(), '', 'CPU', 1, 5, 500, '[]')"
 )
 ADD_ENTRY: LiteralString = "INSERT INTO invoice_entry VALUES (3, %s, 1)"
+
+
+def test_an_attempt_only_takes_its_outcome_and_keeps_a_definite_one(owner: Connection) -> None:
+    """Amount, key and card stay as they were sent; declined stays declined; nothing is removed."""
+    for statement in (
+        "UPDATE payment_attempt SET amount_minor = 501",
+        "UPDATE payment_attempt SET payment_method = 'pm_2'",
+        "UPDATE payment_attempt SET idempotency_key = 'issued:9'",
+        "DELETE FROM payment_attempt",
+        "TRUNCATE payment_attempt",
+    ):
+        with pytest.raises(psycopg.errors.RestrictViolation):
+            owner.execute(statement)
+    owner.execute("UPDATE payment_attempt SET state = 'declined', detail = 'no money', settled_at = now()")
+    with pytest.raises(psycopg.errors.RestrictViolation, match="has its outcome"):
+        owner.execute("UPDATE payment_attempt SET state = 'intended', settled_at = NULL")
 
 
 @pytest.mark.parametrize("state", ["proven", "issued"])

@@ -51,6 +51,18 @@ def test_check_config_names_value_and_source_of_every_setting() -> None:
     assert "RACKMETER_ARCHIVE_DIR" in result.exception.detail
 
 
+def test_check_config_shows_that_there_is_a_key_and_not_which() -> None:
+    """A secret key is masked whole."""
+    environment = {"RACKMETER_STRIPE_API_KEY": "sk_live_4eC39HqLyj"}
+    result = CliRunner().invoke(app, ["check-config", "--format", "json"], env=_only(environment))
+    rows = {row["setting"]: row for row in json.loads(result.stdout)}
+    assert rows["RACKMETER_STRIPE_API_KEY"]["value"] == "***"
+    assert rows["RACKMETER_STRIPE_API_KEY_FILE"] == {
+        "setting": "RACKMETER_STRIPE_API_KEY_FILE", "value": "", "source": "default",
+    }  # fmt: skip
+    assert "4eC39HqLyj" not in result.output
+
+
 def test_check_config_names_every_problem_at_once() -> None:
     """Missing, malformed and misspelt settings in one go; the local broker's choice is listed."""
     environment = {"KAFKA_BOOTSTRAP_SERVERS": "kafka", "RACKMETER_SWEEP": "5", "RACKMETER_BROKER": "embedded"}

@@ -131,6 +131,41 @@ def test_a_child_reads_the_settings_it_was_handed() -> None:
     assert Settings.from_environment(settings.to_environment()) == settings
 
 
+SECRET = "4eC39HqLyjWDarjtT1zdp7dc"
+
+
+@pytest.mark.parametrize("text", [f"pk_live_{SECRET}", SECRET, f"sk_live_{SECRET} "[3:], f"sk live {SECRET}"])
+def test_what_is_no_secret_key_is_refused_unseen(text: str) -> None:
+    """A mistyped key is still most of a key: the message says what is wanted and not what was given."""
+    with pytest.raises(ConfigurationFault, match=r"RACKMETER_STRIPE_API_KEY: .* is wanted") as caught:
+        Settings.from_environment(GIVEN | {"RACKMETER_STRIPE_API_KEY": text})
+
+    assert SECRET not in caught.value.detail
+
+
+def test_a_secret_key_is_read_and_never_printed() -> None:
+    """Settings in a log or a traceback do not hold it; a child still gets it."""
+    settings = Settings.from_environment(GIVEN | {"RACKMETER_STRIPE_API_KEY": f"sk_live_{SECRET}"})
+
+    assert settings.stripe_api_key == f"sk_live_{SECRET}"
+    assert SECRET not in repr(settings)
+    assert Settings.from_environment(settings.to_environment()) == settings
+
+
+def test_a_key_stands_in_one_place() -> None:
+    """Of two keys nobody could say which one is used."""
+    both = {"RACKMETER_STRIPE_API_KEY": f"sk_live_{SECRET}", "RACKMETER_STRIPE_API_KEY_FILE": "/run/secrets/stripe"}
+    with pytest.raises(ConfigurationFault, match="both set"):
+        Settings.from_environment(GIVEN | both)
+
+
+@pytest.mark.parametrize("text", ["localhost:1", "ftp://host", "http://user:secret@host", "http://host/v1?x=1"])
+def test_the_other_server_of_stripe_is_an_http_address(text: str) -> None:
+    """Scheme, host and port, nothing else."""
+    with pytest.raises(ConfigurationFault, match="http://host:port is wanted"):
+        Settings.from_environment(GIVEN | {"RACKMETER_STRIPE_BASE_URL": text})
+
+
 def test_settings_never_change() -> None:
     """What was checked is what runs."""
     settings = Settings.from_environment(GIVEN)
