@@ -22,7 +22,8 @@ def lock_entries(lock: str) -> dict[str, str]:
     for line in lock.splitlines(keepends=True):
         if not line.startswith((" ", "#")) and "==" in line:
             name = normalised(line.partition("==")[0].partition("[")[0])
-            entries[name] = ""
+            # Twice where versions of Python get different ones.
+            entries.setdefault(name, "")
         if name:
             entries[name] += line
     return entries

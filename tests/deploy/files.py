@@ -43,7 +43,9 @@ def alert_rules() -> list[dict[str, Any]]:
 @cache
 def board() -> dict[str, Any]:
     """The Grafana board."""
-    loaded: dict[str, Any] = json.loads((DEPLOY / "grafana" / "dashboards" / "rackmeter.json").read_text(encoding="utf-8"))
+    loaded: dict[str, Any] = json.loads(
+        (DEPLOY / "grafana" / "dashboards" / "rackmeter.json").read_text(encoding="utf-8")
+    )
     return loaded
 
 

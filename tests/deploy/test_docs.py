@@ -7,6 +7,7 @@ import pytest
 import typer.main
 
 from pipeline.cli.main import app
+from pipeline.reports.watch import OUTCOMES
 from pipeline.runtime.settings import Settings, variable_name
 from tests.deploy.files import INSTALL, OPERATIONS
 from tests.tidy.source import ROOT
@@ -18,7 +19,9 @@ def test_every_setting_is_explained() -> None:
     """Whoever installs finds each variable in the table."""
     text = INSTALL.read_text(encoding="utf-8")
 
-    assert [variable_name(field.name) for field in fields(Settings) if f"| `{variable_name(field.name)}` |" not in text] == []
+    assert [
+        variable_name(field.name) for field in fields(Settings) if f"| `{variable_name(field.name)}` |" not in text
+    ] == []
 
 
 @PAGES
@@ -53,10 +56,22 @@ def test_commands_that_are_named_exist(page: object) -> None:
         while words and hasattr(command, "commands") and words[0] in command.commands:
             command = command.commands[words.pop(0)]
         options = {option for parameter in command.params for option in parameter.opts}
-        if command is top or hasattr(command, "commands"):
-            unknown.append(line)
-        elif not {word.partition("=")[0] for word in words if word.startswith("--")} <= options:
+        used = {word.partition("=")[0] for word in words if word.startswith("--")}
+        if hasattr(command, "commands") or not used <= options:
             unknown.append(line)
 
     assert lines
     assert unknown == []
+
+
+def test_every_reason_that_holds_a_close_is_explained() -> None:
+    """Whoever closes a month finds each code in the table, and no code that does not exist."""
+    source = (ROOT / "pipeline" / "invoice_batch" / "gate.py").read_text(encoding="utf-8")
+    codes = set(re.findall(r'Reason\(\s*"([a-z_]+)"', source))
+    outcomes = {f"open_{outcome}" for outcome in OUTCOMES}
+    section = OPERATIONS.read_text(encoding="utf-8").partition("## Close a month")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("|")]
+    told = {code for row in rows for code in re.findall(r"`([a-z_]+)`", row)}
+
+    # An item's outcome is a reason too.
+    assert told == codes | outcomes | {"no_price", "failed"}

@@ -54,12 +54,7 @@ def test_what_is_copied_is_sent_to_the_build() -> None:
         for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
         if line.startswith("!")
     }
-    copied = {
-        source
-        for line in _instructions("COPY")
-        if not line.startswith("--from")
-        for source in line.split()[:-1]
-    }
+    copied = {source for line in _instructions("COPY") if not line.startswith("--from") for source in line.split()[:-1]}
 
     assert copied == sent
     assert all((ROOT / path).exists() for path in copied)
@@ -77,6 +72,14 @@ def test_no_tool_of_the_developers_is_chosen() -> None:
     """Neither the tests' packages nor the embedded broker and database get into production."""
     assert _extras() & _chosen().keys() == set()
     assert len(_chosen()) < len(lock_entries(LOCK))
+
+
+def test_a_package_with_a_version_for_each_python_keeps_both() -> None:
+    """Markers choose between them when they are installed."""
+    pins = re.findall(r"^([a-z0-9._-]+)==", "".join(_chosen().values()), re.MULTILINE)
+    locked = [name for name in re.findall(r"^([a-z0-9._-]+)==", LOCK, re.MULTILINE) if normalised(name) in _chosen()]
+
+    assert pins == locked
 
 
 def test_what_a_chosen_package_needs_is_chosen() -> None:

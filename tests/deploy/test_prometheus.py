@@ -11,11 +11,22 @@ from prometheus_client.metrics import MetricWrapperBase
 from pipeline.bootstrap import STAGES
 from pipeline.reports.watch import OUTCOMES, PERIOD_STATES
 from pipeline.runtime import metrics
-from tests.deploy.files import DEPLOY, OPERATIONS, PROMETHEUS, alert_rules, board, compose, own_services, queries, services
+from tests.deploy.files import (
+    DEPLOY,
+    OPERATIONS,
+    PROMETHEUS,
+    alert_rules,
+    board,
+    compose,
+    own_services,
+    queries,
+    services,
+)
 
 TARGET_LABELS = {"job", "instance", "stage"}
 FUNCTIONS = {
-    "absent", "avg_over_time", "count", "deriv", "histogram_quantile", "increase", "max", "rate", "sum", "time", "vector",
+    "absent", "avg_over_time", "count", "deriv", "histogram_quantile", "increase", "max", "rate", "sum", "time",
+    "vector",
 }  # fmt: skip
 WORDS = {"and", "or", "by", "offset"}
 QUERIES = list(queries())
@@ -106,9 +117,7 @@ def test_an_alert_says_what_is_wrong_and_where_to_read_on(rule: dict[str, dict[s
 def test_every_alert_has_a_unit_test() -> None:
     """rules_test.yml, which `make alerts` runs, makes each alert fire, and has each be silent when all is well."""
     told = yaml.safe_load((PROMETHEUS / "rules_test.yml").read_text(encoding="utf-8"))["tests"]
-    fired = {
-        case["alertname"] for test in told for case in test["alert_rule_test"] if case["exp_alerts"]
-    }
+    fired = {case["alertname"] for test in told for case in test["alert_rule_test"] if case["exp_alerts"]}
     silent = {case["alertname"] for case in told[-1]["alert_rule_test"] if not case["exp_alerts"]}
     names = {rule["alert"] for rule in alert_rules()}
 

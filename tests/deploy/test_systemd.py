@@ -47,7 +47,13 @@ def test_a_unit_is_not_root_and_sees_little(unit: Path) -> None:
     """Its own user, no privileges, a read-only system."""
     text = unit.read_text(encoding="utf-8")
 
-    for line in ("User=rackmeter", "NoNewPrivileges=yes", "ProtectSystem=strict", "CapabilityBoundingSet=", "UMask=0027"):
+    for line in (
+        "User=rackmeter",
+        "NoNewPrivileges=yes",
+        "ProtectSystem=strict",
+        "CapabilityBoundingSet=",
+        "UMask=0027",
+    ):
         assert f"\n{line}\n" in text
 
 
