@@ -28,7 +28,7 @@ FUNCTIONS = {
     "absent", "avg_over_time", "count", "deriv", "histogram_quantile", "increase", "max", "rate", "sum", "time",
     "vector",
 }  # fmt: skip
-WORDS = {"and", "or", "by", "offset"}
+WORDS = {"and", "or", "by", "on", "offset"}
 QUERIES = list(queries())
 
 _STRING = re.compile(r'"[^"]*"')
