@@ -16,8 +16,8 @@ from tests.tidy.source import ROOT
 STAGE_SERVICES = {*STAGES, "watch"}
 PINNED = re.compile(r"[a-z/]+:v?[0-9]+\.[0-9]+\.[0-9]+[a-z0-9.-]*@sha256:[0-9a-f]{64}")
 PLACEHOLDER = re.compile(r"\$\{([A-Z_]+):\?[^}]+\}")
-# What is no setting of ours: libpq reads it.
-NOT_OURS = {"PGPASSWORD"}
+# What is no setting of ours: libpq reads the one, Python's tempfile the other.
+NOT_OURS = {"PGPASSWORD", "TMPDIR"}
 
 
 def _sources(name: str) -> list[str]:

@@ -3,6 +3,8 @@
 import re
 import shutil
 import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -93,6 +95,42 @@ def test_every_unit_is_installed_by_the_instructions() -> None:
     assert "deploy/systemd/rackmeter" in text
     for name in ("rackmeter.target", "rackmeter-close.timer"):
         assert name in text
+
+
+def _shell_line(unit: str, program: Path) -> str:
+    """What a unit's `sh -c` runs, as the shell sees it, with another program in place of ours."""
+    match = re.search(r"^ExecStart=/bin/sh -c '(.*)'$", (SYSTEMD / unit).read_text(encoding="utf-8"), re.MULTILINE)
+    assert match
+    return match[1].replace("$$", "$").replace("%%", "%").replace(PROGRAM, str(program)).replace("sleep 5", "sleep 0")
+
+
+def _stub(folder: Path, *lines: str) -> Path:
+    program = folder / "rackmeter"
+    program.write_text("\n".join(("#!/bin/sh", f'echo "$@" >> {folder}/calls', *lines, "")), encoding="utf-8")
+    program.chmod(0o755)
+    return program
+
+
+@pytest.mark.parametrize(("code", "calls"), [(0, ["migrate", "topics"]), (75, ["migrate"] * 4), (78, ["migrate"])])
+def test_preparing_waits_for_services_and_for_nothing_else(tmp_path: Path, code: int, calls: list[str]) -> None:
+    """Where a service does not answer it tries again, so that the stages' start is not given up; else it ends."""
+    # After the fourth call it is a setting that is wrong, so that the test ends.
+    lines = f"[ $(wc -l < {tmp_path}/calls) -ge 4 ] && exit 78", f"exit {code}"
+    told = subprocess.run(
+        ["/bin/sh", "-c", _shell_line("rackmeter-prepare.service", _stub(tmp_path, *lines))], check=False
+    )
+
+    assert told.returncode == (0 if code == 0 else 78)
+    assert (tmp_path / "calls").read_text(encoding="utf-8").split() == calls
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the units ask GNU date")
+def test_the_nightly_close_is_of_last_month(tmp_path: Path) -> None:
+    """Also on the 31st, when a month ago is no day."""
+    last = datetime.now(UTC).replace(day=1) - timedelta(days=1)
+    subprocess.run(["/bin/sh", "-c", _shell_line("rackmeter-close.service", _stub(tmp_path))], check=True)
+
+    assert (tmp_path / "calls").read_text(encoding="utf-8") == f"close --catch-up --period {last:%Y-%m}\n"
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not on this machine")
