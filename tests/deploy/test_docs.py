@@ -8,6 +8,7 @@ import typer.main
 
 from pipeline.cli.main import app
 from pipeline.reports.watch import OUTCOMES
+from pipeline.runtime import metrics
 from pipeline.runtime.settings import Settings, variable_name
 from tests.deploy.files import INSTALL, OPERATIONS
 from tests.tidy.source import ROOT
@@ -75,3 +76,11 @@ def test_every_reason_that_holds_a_close_is_explained() -> None:
 
     # An item's outcome is a reason too.
     assert told == codes | outcomes | {"no_price", "failed"}
+
+
+def test_every_metric_is_explained() -> None:
+    """Whoever sees a number on the board finds what it means, and no number that is not there."""
+    told = set(re.findall(r"rackmeter_[a-z_]+", OPERATIONS.read_text(encoding="utf-8").partition("## Alerts")[0]))
+    there = {f"{one.name}_total" if one.type == "counter" else one.name for one in metrics.REGISTRY.collect()}
+
+    assert told == there
