@@ -98,6 +98,23 @@ nightly: $(INSTALLED) ## What is too slow for every change: all tests on both br
 	@RACKMETER_BROKER=embedded $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 	@$(BIN)/python -m bench pipeline
 
+PROMTOOL := .rackmeter/bin/promtool
+
+# The service discoveries of every cloud are left out: they are most of what would have to be compiled.
+$(PROMTOOL): deploy/promtool/go.mod deploy/promtool/go.sum
+	@command -v go >/dev/null || { echo "Go is needed to build promtool; deploy/promtool/go.mod says which version" >&2; exit 1; }
+	@echo "Building promtool (the first time takes minutes)"
+	@cd deploy/promtool && CGO_ENABLED=0 go build -tags remove_all_sd -trimpath -ldflags "-s -w" -o "$(CURDIR)/$@" github.com/prometheus/prometheus/cmd/promtool
+
+.PHONY: promtool
+promtool: $(PROMTOOL) ## Build Prometheus' promtool, the pinned version, into .rackmeter/bin (needs Go)
+
+.PHONY: alerts
+alerts: $(PROMTOOL) ## Check Prometheus' settings and alert rules, and run the rules' unit tests
+	@$(PROMTOOL) check config deploy/prometheus/prometheus.yml
+	@$(PROMTOOL) check config deploy/prometheus/prometheus.host.yml
+	@$(PROMTOOL) test rules deploy/prometheus/rules_test.yml
+
 .PHONY: lock
 lock: ## Resolve requirements.lock anew from pyproject.toml (needs uv)
 	@command -v uv >/dev/null || { echo "uv is needed for this one command: pip install uv" >&2; exit 1; }

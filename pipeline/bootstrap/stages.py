@@ -67,7 +67,7 @@ def database(settings: Settings, application_name: str) -> Iterator[Connection]:
 
 def run_stage(stage: str, settings: Settings) -> int:
     """
-    Run one stage until SIGTERM or SIGINT; give the process's exit code.
+    Run one stage, or the watch over them, until SIGTERM or SIGINT; give the process's exit code.
 
     A stage that meets a fault it cannot wait out ends; whoever started it starts it again, and it goes on from what
     is stored. 75: start it again. 70: a law does not hold, a person must look. 78: a setting is wrong.
@@ -77,7 +77,7 @@ def run_stage(stage: str, settings: Settings) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
-    port = metrics.serve(settings.metrics_port, health)
+    port = metrics.serve(settings.metrics_port, health, settings.metrics_host)
     LOGGER.info(f"{stage} starts", extra={"action": "start", "metrics_port": port, "slot": settings.worker_slot})
     try:
         with contextlib.ExitStack() as opened:
@@ -106,6 +106,7 @@ def build_stage(stage: str, settings: Settings, health: metrics.Health, opened: 
         "totals": totals_worker,
         "rate": _rate,
         "ledger_sink": _ledger_sink,
+        "watch": _watch,
     }
     if stage not in builders:
         raise ConfigurationFault(f"there is no stage {stage!r}; the stages are {', '.join(STAGES)}")
@@ -261,6 +262,13 @@ def _ledger_sink(settings: Settings, health: metrics.Health, opened: contextlib.
     worker = Worker(lambda: connect(settings.database_url, application_name=name), consumer, health)
     opened.callback(worker.close)
     return worker
+
+
+def _watch(settings: Settings, health: metrics.Health, opened: contextlib.ExitStack) -> Runnable:
+    from pipeline.reports.watch import Watch
+
+    folders = {"archive": settings.archive_dir, "documents": settings.documents_dir, "state": settings.state_dir}
+    return Watch(_open_database(settings, "watch", opened), settings.kafka_bootstrap_servers, folders, health)
 
 
 def _committed_or_first(servers: str, partitions: Sequence[int]) -> dict[int, int]:

@@ -1,4 +1,4 @@
-"""`rackmeter run`: one stage in this process."""
+"""`rackmeter run` and `watch`: one stage in this process, or the watch over what the stages leave behind."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -37,3 +37,16 @@ def run(stage: Annotated[StageName, typer.Argument(help="Which stage.")]) -> Non
     from pipeline.bootstrap import run_stage
 
     raise typer.Exit(run_stage(stage.value, settings_for()))
+
+
+@app.command(epilog=examples("rackmeter watch", "RACKMETER_METRICS_PORT=9105 rackmeter watch"))
+def watch() -> None:
+    """
+    Serve what the books, the logs and the disks say as metrics, until SIGTERM or Ctrl-C; changes nothing.
+
+    What alerts need and no stage knows: open quarantine, unproven months, a changed log, free disk. It speaks for the
+    stages also while they are down. One process an installation; settings and exit codes are those of `rackmeter run`.
+    """
+    from pipeline.bootstrap import run_stage
+
+    raise typer.Exit(run_stage("watch", settings_for()))

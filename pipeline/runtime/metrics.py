@@ -45,6 +45,56 @@ DIRTY_MARKS = Gauge(
     "Changes that no total has taken up yet.",
     registry=REGISTRY,
 )
+OPEN_DECISIONS = Gauge(
+    "rackmeter_open_decisions",
+    "Events that did not count and that nobody has settled, by outcome (quarantined, parked, conflict, duplicate).",
+    ["outcome"],
+    registry=REGISTRY,
+)
+OLDEST_UNBOOKED_SECONDS = Gauge(
+    "rackmeter_oldest_unbooked_seconds",
+    "Since when the oldest total whose current revision is not booked was computed; 0 where all are booked.",
+    registry=REGISTRY,
+)
+UNRATED_CHARGES = Gauge(
+    "rackmeter_unrated_charges",
+    "Items whose last charge has no price or failed; they hold the close.",
+    registry=REGISTRY,
+)
+UNPROVEN_PERIODS = Gauge(
+    "rackmeter_unproven_periods",
+    "Months of accounts whose invoice the proof refused, and that are not closed since.",
+    registry=REGISTRY,
+)
+PERIODS = Gauge(
+    "rackmeter_periods",
+    "Months of accounts that a close has looked at, by state (open, closing, cut, closed).",
+    ["state"],
+    registry=REGISTRY,
+)
+EVENTS_WITHOUT_EVIDENCE = Gauge(
+    "rackmeter_events_without_evidence",
+    "Events that were counted and then lost before they were archived; their accounts are held.",
+    registry=REGISTRY,
+)
+LOG_CHANGED = Gauge(
+    "rackmeter_log_changed",
+    "1 where a topic is not the log the database has been reading, else 0.",
+    ["topic"],
+    registry=REGISTRY,
+)
+DISK_FREE_BYTES = Gauge(
+    "rackmeter_disk_free_bytes",
+    "What is free for us on the file system of a folder (archive, documents, state).",
+    ["folder"],
+    registry=REGISTRY,
+)
+DISK_SIZE_BYTES = Gauge(
+    "rackmeter_disk_size_bytes",
+    "How big the file system of a folder is (archive, documents, state).",
+    ["folder"],
+    registry=REGISTRY,
+)
 LAST_STEP = Gauge(
     "rackmeter_last_step_timestamp_seconds",
     "When the stage last finished a step of work, Unix time.",
@@ -84,13 +134,14 @@ class Health:
         return None
 
 
-def serve(port: int, health: Health) -> int:
+def serve(port: int, health: Health, host: str = "127.0.0.1") -> int:
     """
-    Serve /metrics and /healthz on loopback in a daemon thread.
+    Serve /metrics and /healthz in a daemon thread.
 
     Args:
         port: 0 takes a free one.
         health: Asked at each /healthz; 503 with the problem's text, else 200.
+        host: The IPv4 address to listen on; loopback unless said.
 
     Returns:
         The port that was taken.
@@ -116,6 +167,6 @@ def serve(port: int, health: Health) -> int:
         def log_message(self, *args: object) -> None:
             """Say nothing: a scrape is not news."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    server = ThreadingHTTPServer((host, port), Handler)
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
     return int(server.server_address[1])

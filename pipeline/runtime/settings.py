@@ -1,6 +1,7 @@
 """Settings: read once from the environment, checked all at once, frozen."""
 
 import difflib
+import ipaddress
 import os
 import re
 from collections.abc import Callable, Collection, Mapping
@@ -45,6 +46,8 @@ class Settings:
     state_dir: Path
     #: Port of /metrics and /healthz; 0 takes a free one and says which.
     metrics_port: int = 0
+    #: Address /metrics and /healthz are served on; 0.0.0.0 where Prometheus asks from another machine or container.
+    metrics_host: str = "127.0.0.1"
     #: Which worker of its stage this process is; workers of one stage have different slots.
     worker_slot: int = 0
     #: How long aggregate and archive gather before they commit; less when idle.
@@ -161,6 +164,14 @@ def _database(text: str) -> str:
     return text
 
 
+def _host(text: str) -> str:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        raise ValueError("an IP address of this machine is wanted: 127.0.0.1, or 0.0.0.0 for all of them") from None
+    return text
+
+
 def _whole(text: str) -> int:
     if not text.isascii() or not text.isdigit():
         raise ValueError("a whole number, zero or more, is wanted")
@@ -205,6 +216,7 @@ _PARSERS: Mapping[str, Callable[[str], object]] = {
     "kafka_bootstrap_servers": _addresses,
     "database_url": _database,
     "log_level": _level,
+    "metrics_host": _host,
     "metrics_port": _port,
     "stripe_api_key": _stripe_key,
     "stripe_api_key_file": Path,
