@@ -45,6 +45,12 @@ DIRTY_MARKS = Gauge(
     "Changes that no total has taken up yet.",
     registry=REGISTRY,
 )
+HTTP_REQUESTS = Counter(
+    "rackmeter_http_requests",
+    "Requests the collector answered, by path and status.",
+    ["path", "status"],
+    registry=REGISTRY,
+)
 LAST_STEP = Gauge(
     "rackmeter_last_step_timestamp_seconds",
     "When the stage last finished a step of work, Unix time.",

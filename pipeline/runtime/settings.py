@@ -59,6 +59,18 @@ class Settings:
     fetch_rest_seconds: float = 0.0
     #: How long after a period's end it may close.
     close_grace_seconds: int = 0
+    #: Where the collector listens. TLS and the outside world are a reverse proxy's.
+    collector_host: str = "127.0.0.1"
+    #: Port of the collector; 0 takes a free one and says which.
+    collector_port: int = 8080
+    #: A request to the collector has at most this many bytes; the broker takes no larger message anyway.
+    collector_body_bytes_max: int = 1_000_000
+    #: Bytes of requests the collector holds at once; beyond it senders are told to come back.
+    collector_in_flight_bytes_max: int = 64_000_000
+    #: Events a second that each token may send to one collector.
+    collector_events_per_second_max: int = 10_000
+    #: How long the collector waits for the broker's acknowledgement before it says that it has none.
+    collector_ack_seconds: float = 10.0
     log_level: LogLevel = "INFO"
 
     @classmethod
@@ -161,6 +173,26 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _positive(text: str) -> int:
+    value = _whole(text)
+    if not value:
+        raise ValueError("a whole number above zero is wanted")
+    return value
+
+
+def _host(text: str) -> str:
+    if not re.fullmatch(r"[0-9A-Za-z.:_-]{1,253}", text):
+        raise ValueError("an address to listen on is wanted, e.g. 127.0.0.1 or 0.0.0.0")
+    return text
+
+
+def _wait(text: str) -> float:
+    value = _seconds(text)
+    if value < 0.1:
+        raise ValueError("a number of seconds from 0.1 is wanted")
+    return value
+
+
 def _seconds(text: str) -> float:
     try:
         value = float(text)
@@ -182,6 +214,12 @@ _PARSERS: Mapping[str, Callable[[str], object]] = {
     "database_url": _database,
     "log_level": _level,
     "metrics_port": _port,
+    "collector_host": _host,
+    "collector_port": _port,
+    "collector_body_bytes_max": _positive,
+    "collector_in_flight_bytes_max": _positive,
+    "collector_events_per_second_max": _positive,
+    "collector_ack_seconds": _wait,
 }
 
 
