@@ -23,6 +23,8 @@ from pipeline.web.store import Row, UsageQuestion
 from pipeline.web.tokens import NewToken, Scope, Token, TokenBook, make_token
 from pipeline.web.views import Known
 
+Headers = Mapping[str, str] | Mapping[bytes, bytes]
+
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 SAMPLE = "test.sample.v1"
 SOURCE = "rack-1/host-a"
@@ -140,7 +142,7 @@ class Client:
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         self._client = httpx.AsyncClient(transport=transport, base_url="http://collector", headers=headers)
 
-    def post(self, path: str, *, content: bytes | Sequence[bytes], headers: Mapping[str, str]) -> httpx.Response:
+    def post(self, path: str, *, content: bytes | Sequence[bytes], headers: Headers) -> httpx.Response:
         """Send a body, whole or in pieces of no declared length."""
 
         async def pieces() -> AsyncIterator[bytes]:
