@@ -92,7 +92,7 @@ def _serve(settings: Settings, topic: str, health: metrics.Health) -> None:
             in_flight=InFlight(settings.collector_in_flight_bytes_max),
             rate=EventRate(settings.collector_events_per_second_max),
             health=health,
-            now=lambda: datetime.now(UTC),
+            clock=lambda: datetime.now(UTC),
             body_bytes_max=settings.collector_body_bytes_max,
             ack_seconds=settings.collector_ack_seconds,
         )

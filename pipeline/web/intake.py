@@ -37,7 +37,7 @@ async def take_events(services: Services, request: Request, token_text: str | No
             raise Refused(events.status, events.reason, events.detail)
         services.rate.take(token.token_id, len(events))
         book = services.known().book
-        now_us = to_us(services.now())
+        now_us = to_us(services.clock())
         verdicts = [judge(event, token.covers, book, now_us) for event in events]
         await _acknowledged(services, verdicts)
     return _answer(verdicts)

@@ -39,14 +39,14 @@ class Services:
     in_flight: InFlight
     rate: EventRate
     health: Health
-    now: Callable[[], datetime]
+    clock: Callable[[], datetime]
     body_bytes_max: int
     ack_seconds: float
 
 
 def authorised(services: Services, text: str | None, scope: Scope) -> Token:
     """Give the token of a request; Refused with 401 where there is no valid one, with 403 where it is for other use."""
-    token = services.known().tokens.find(text, services.now()) if text is not None else None
+    token = services.known().tokens.find(text, services.clock()) if text is not None else None
     if token is None:
         raise Refused(
             401,

@@ -51,7 +51,7 @@ class UsageDesk:
         services.rate.take(token.token_id, 1)
         question = UsageQuestion(
             start=_moment("from", start),
-            end=_moment("to", end) if end is not None else services.now(),
+            end=_moment("to", end) if end is not None else services.clock(),
             window=window,
             account=token.account_id or account,
             subject=subject,

@@ -127,7 +127,7 @@ class Desk:
                 in_flight=self.in_flight,
                 rate=EventRate(self.events_per_second),
                 health=Health("collector"),
-                now=lambda: NOW,
+                clock=lambda: NOW,
                 body_bytes_max=self.body_bytes_max,
                 ack_seconds=self.ack_seconds,
             )
