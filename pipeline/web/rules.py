@@ -8,15 +8,20 @@ import msgspec
 
 from pipeline.aggregate.rules import FUTURE_US_MAX, MeterBook
 from pipeline.contracts.control_event import decode_control
-from pipeline.contracts.usage_event import EVENTS_PER_MESSAGE_MAX, Rejection, UsageEvent, decode_event, encode_batch
+from pipeline.contracts.usage_event import (
+    EVENTS_PER_MESSAGE_MAX,
+    STAMP,
+    STAMP_ATTRIBUTE,
+    Rejection,
+    UsageEvent,
+    decode_event,
+    encode_batch,
+)
 from pipeline.domain.errors import RejectedRecord
 from pipeline.domain.slots import US_PER_SECOND
 
 #: A larger event would not fit into a message of usage.events with room for what is put around it.
 EVENT_BYTES_MAX = 900_000
-
-#: The extension that says who gave an event its time.
-STAMP_ATTRIBUTE, STAMP = "timestampedby", "collector"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -50,6 +55,9 @@ def judge(raw: bytes, covers: Callable[[str], bool], book: MeterBook, now_us: in
     if len(raw) > EVENT_BYTES_MAX:
         return Verdict(None, None, raw, "event_too_large", f"{len(raw)} bytes; at most {EVENT_BYTES_MAX}")
     event = decode_event(raw)
+    if _claims_stamp(raw) and not (isinstance(event, Rejection) and event.reason == "json_invalid"):
+        event_id = event.event_id if isinstance(event, Rejection) else event.id
+        return Verdict(event_id, None, raw, "envelope_invalid", f"{STAMP_ATTRIBUTE} is the collector's word")
     if isinstance(event, Rejection) and event.reason == "time_missing":
         raw = stamped(raw, now_us)
         event = decode_event(raw)
@@ -63,6 +71,16 @@ def judge(raw: bytes, covers: Callable[[str], bool], book: MeterBook, now_us: in
     except RejectedRecord as rejected:
         return Verdict(event.id, None, raw, rejected.reason_code, rejected.detail)
     return Verdict(event.id, event, raw, reason, detail)
+
+
+def _claims_stamp(raw: bytes) -> bool:
+    # Spelt out or with an escape in it; only then it is worth reading the members.
+    if STAMP_ATTRIBUTE.encode() not in raw and b"\\" not in raw:
+        return False
+    try:
+        return STAMP_ATTRIBUTE in msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return False
 
 
 def stamped(raw: bytes, now_us: int) -> bytes:

@@ -148,6 +148,8 @@ def test_what_will_be_parked_is_accepted_and_said(
         (event(event_type="rackmeter.control.dropped.v1", data={"first": 2, "last": 1}), "control_invalid"),
         (event(subject=None), "subject_missing"),
         (event() + b" x", "json_invalid"),
+        (event()[:-1] + b',"timestampedby":"collector"}', "envelope_invalid"),
+        (event()[:-1] + b',"time\\u0073tampedby":"collector"}', "envelope_invalid"),
     ],
 )
 def test_what_aggregate_would_quarantine_is_refused(desk: Desk, client: Client, body: bytes, reason: str) -> None:
