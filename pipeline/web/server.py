@@ -65,6 +65,7 @@ def serve(services: Services, parts: Parts, listening: socket.socket) -> None:
     config = uvicorn.Config(
         build_app(services, watch),
         log_config=None,
+        log_level="warning",
         access_log=False,
         server_header=False,
         proxy_headers=False,
