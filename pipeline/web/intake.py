@@ -17,6 +17,9 @@ from pipeline.web.services import Services, authorised
 STAGE = "collector"
 #: A body that takes longer to arrive is given up.
 BODY_SECONDS = 30.0
+#: So much of a body that is too large is read and thrown away: a sender that is still writing when the connection is
+#: closed would see a reset and no answer.
+DISCARDED_BYTES_MAX = 16_000_000
 RETRY_AFTER_SECONDS = 2
 
 
@@ -27,6 +30,8 @@ async def take_events(services: Services, request: Request, token_text: str | No
     declared = request.headers.get("content-length", "")
     expected = int(declared) if declared.isascii() and declared.isdigit() and len(declared) < 16 else bytes_max
     if expected > bytes_max:
+        if "expect" not in request.headers:
+            await _body(request, bytes_max)
         raise _too_large(bytes_max)
     with services.in_flight.holding(expected):
         body = await _body(request, bytes_max)
@@ -50,13 +55,18 @@ async def _body(request: Request, bytes_max: int) -> bytes:
         async with asyncio.timeout(BODY_SECONDS):
             async for chunk in request.stream():
                 size_bytes += len(chunk)
-                if size_bytes > bytes_max:
-                    raise _too_large(bytes_max)
-                chunks.append(chunk)
+                if size_bytes <= bytes_max:
+                    chunks.append(chunk)
+                elif size_bytes <= DISCARDED_BYTES_MAX:
+                    chunks.clear()
+                else:
+                    break
     except TimeoutError:
         raise Refused(408, "body_too_slow", f"the body did not arrive within {BODY_SECONDS:g} s") from None
     except ClientDisconnect:
         raise Refused(400, "disconnected", "the sender went away before the end of the body") from None
+    if size_bytes > bytes_max:
+        raise _too_large(bytes_max)
     return b"".join(chunks)
 
 
