@@ -111,8 +111,12 @@ def test_what_is_accepted_lies_at_its_home(
         in_headers = client.post("/v1/events", content=b'{"calls": 2}', headers=binary)
         forbidden = client.post("/v1/events", content=event(source="other"), headers=ONE)
         large = client.post("/v1/events", content=b" " * 1_000_001, headers=ONE)
+        # Refused before its body is looked at, and the connection goes on.
+        unknown = client.post("/v1/events", content=b" " * 900_000, headers=ONE | {"authorization": "Bearer x"})
+        assert client.get("/healthz").status_code == 200
 
-    assert [one.status_code for one in (single, mixed, in_headers, forbidden, large)] == [200, 207, 200, 403, 413]
+    answers = (single, mixed, in_headers, forbidden, large, unknown)
+    assert [one.status_code for one in answers] == [200, 207, 200, 403, 413, 401]
     assert [one["status"] for one in mixed.json()["results"]] == ["accepted"] * 8 + ["rejected"] * 2
     messages = stored(bootstrap_servers, topic)
     assert len(messages) == 10
