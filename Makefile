@@ -90,7 +90,7 @@ bench: $(INSTALLED) ## Kafka to committed buckets, sums checked, beside the raw 
 
 .PHONY: golden
 golden: $(INSTALLED) ## Write tests/golden anew from what the documents look like now; review the difference
-	@RACKMETER_APPROVE=1 $(BIN)/python -m pytest -q tests/unit/invoice_batch/test_documents.py
+	@RACKMETER_APPROVE=1 $(BIN)/python -m pytest -q tests/unit/invoice_batch/test_documents.py tests/schemas/test_openapi.py
 
 .PHONY: nightly
 nightly: $(INSTALLED) ## What is too slow for every change: all tests on both brokers, then the full benchmark

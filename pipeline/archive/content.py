@@ -4,8 +4,11 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from typing import TypeGuard
 
 import msgspec
+
+from pipeline.contracts.usage_event import STAMP, STAMP_ATTRIBUTE
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +38,25 @@ def take_apart(value: bytes) -> list[Part]:
 
 
 def same_content(one: bytes, other: bytes) -> bool:
-    """Tell whether two events say the same; what cannot be read is the same only as its very bytes."""
+    """
+    Tell whether two events say the same; what cannot be read is the same only as its very bytes.
+
+    A time that the collector gave is no word of the sender's: sent again, the event gets another.
+    """
     if one == other:
         return True
     left, right = _loads(one), _loads(other)
+    if _is_stamped(left) and _is_stamped(right):
+        left, right = _without_time(left), _without_time(right)
     return left is not None and left == right
+
+
+def _is_stamped(event: object) -> TypeGuard[dict[str, object]]:
+    return isinstance(event, dict) and event.get(STAMP_ATTRIBUTE) == STAMP
+
+
+def _without_time(event: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in event.items() if name != "time"}
 
 
 class _Identity(msgspec.Struct):

@@ -1,5 +1,6 @@
 """The only place that wires: settings become adapters, adapters become stages and jobs."""
 
+from pipeline.bootstrap.collector import owner_database, run_collector
 from pipeline.bootstrap.jobs import adopt_log, close_periods, replay_trace, settle_duplicates, verify
 from pipeline.bootstrap.payments import payment_gateways, reconcile_payments, retry_payment
 from pipeline.bootstrap.stages import (
@@ -28,10 +29,12 @@ __all__ = [
     "close_periods",
     "database",
     "exit_code_of",
+    "owner_database",
     "payment_gateways",
     "reconcile_payments",
     "replay_trace",
     "retry_payment",
+    "run_collector",
     "run_stage",
     "settle_duplicates",
     "totals_worker",

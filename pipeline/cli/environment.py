@@ -51,20 +51,30 @@ def check_environment() -> None:
 
 
 @contextmanager
-def reading(settings: Settings) -> Iterator["Connection"]:
-    """Open the database for a command; a missing table or a lost connection becomes an error that says what to do."""
+def reading(settings: Settings, *, as_owner: bool = False) -> Iterator["Connection"]:
+    """
+    Open the database for a command; a missing table or a lost connection becomes an error that says what to do.
+
+    Args:
+        settings: Name the database.
+        as_owner: Keep the login's own rights, for what only the database's owner may do.
+    """
     import psycopg
 
-    from pipeline.bootstrap import database
+    from pipeline.bootstrap import database, owner_database
     from pipeline.runtime.postgres import is_transient
 
-    with database(settings, "rackmeter-cli") as connection:
+    with owner_database(settings) if as_owner else database(settings, "rackmeter-cli") as connection:
         try:
             yield connection
         except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
             raise ConfigurationFault(
                 f"the database is not at this program's schema: {error.diag.message_primary}. Run `rackmeter migrate`.",
                 "not_migrated",
+            ) from error
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise ConfigurationFault(
+                f"the login in DATABASE_URL may not: {error.diag.message_primary}", "not_permitted"
             ) from error
         except psycopg.Error as error:
             if is_transient(error):

@@ -10,6 +10,7 @@ from pipeline import __version__
 from pipeline.cli import (
     catalogue,
     close,
+    collector,
     demo,
     doctor,
     invoices,
@@ -75,6 +76,7 @@ for _part in (demo, up, run, setup, doctor, status, replay, close):
 for _group, _name in (
     (catalogue, "catalogue"),
     (servers, "servers"),
+    (collector, "collector"),
     (usage, "usage"),
     (invoices, "invoices"),
     (payments, "payments"),

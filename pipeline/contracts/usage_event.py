@@ -40,6 +40,8 @@ __all__ = [
 ]
 
 EVENTS_PER_MESSAGE_MAX = 100
+#: The extension, and its value, by which the collector says that it gave an event its time.
+STAMP_ATTRIBUTE, STAMP = "timestampedby", "collector"
 HOST_SAMPLE_TYPE = "rackmeter.host.sample.v1"
 HOST_SAMPLE_FIELDS = (
     "cpu_cores",

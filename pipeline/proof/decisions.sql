@@ -33,7 +33,7 @@ DROP TABLE verdict
 -- name: create_taken
 -- Events that made their identity seen.
 CREATE TABLE taken AS
-SELECT partition, log_offset, index_in_message, source, event_id, subject, event_type, at_us, nano FROM decided
+SELECT partition, log_offset, index_in_message, source, event_id, subject, event_type, at_us, nano, stamped FROM decided
 WHERE outcome IN ('counted', 'control', 'ignored')
 
 -- name: decisions_of_nothing
@@ -54,12 +54,14 @@ FROM decided d ANTI JOIN taken t ON t.source = d.source AND t.event_id = d.event
 WHERE d.outcome IN ('duplicate', 'conflict') ORDER BY ALL
 
 -- name: other_content
--- Settled as a repeat, but what it says is not what the event that was taken says: that is a conflict.
+-- Settled as a repeat, but what it says is not what the event that was taken says: that is a conflict. A time that the
+-- collector gave is no word of the sender's: sent again, the event gets another.
 SELECT d.partition, d.log_offset, d.index_in_message, d.source, d.event_id, d.subject
 FROM decided d JOIN taken t ON t.source = d.source AND t.event_id = d.event_id
 WHERE d.outcome = 'duplicate' AND d.settled
     AND (d.event_type IS DISTINCT FROM t.event_type OR d.subject IS DISTINCT FROM t.subject
-        OR d.at_us IS DISTINCT FROM t.at_us OR d.nano IS DISTINCT FROM t.nano)
+        OR (d.at_us IS DISTINCT FROM t.at_us AND NOT (d.stamped AND t.stamped))
+        OR d.nano IS DISTINCT FROM t.nano)
 ORDER BY ALL
 
 -- name: other_outcomes

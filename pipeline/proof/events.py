@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from pipeline.proof.facts import Meter, to_us
-from pipeline.proof.judge import BATCH_MAX, judge_message
+from pipeline.proof.judge import BATCH_MAX, STAMP, judge_message
 from pipeline.proof.report import Findings
 from pipeline.proof.workspace import Workspace, path_list
 from pipeline.runtime.sql import load_queries
@@ -42,6 +42,7 @@ _JUDGED = pa.schema(
         ("at_us", pa.int64()),
         ("nano", pa.list_(pa.decimal128(38, 0))),
         ("fault", pa.string()),
+        ("stamped", pa.bool_()),
     ]
 )
 
@@ -148,6 +149,7 @@ def read_events(
                 "plain": PLAIN,
                 "plain_array": PLAIN_ARRAY,
                 "plain_time": PLAIN_TIME,
+                "stamp": STAMP,
                 "events_max": BATCH_MAX,
             },
         )
@@ -183,6 +185,7 @@ def _judge_rest(workspace: Workspace, fields: Sequence[str]) -> None:
             judged.at_us,
             list(judged.nano),
             judged.fault,
+            judged.stamped,
         )
         for partition, log_offset, log_time_us, key, value in workspace.rows(QUERIES["not_plain"])
         for judged in judge_message(value, fields)

@@ -5,7 +5,8 @@
 CREATE TABLE event (
     partition INTEGER, log_offset BIGINT, index_in_message INTEGER, events_in_message INTEGER, log_time_us BIGINT,
     key_is_source BOOLEAN,
-    source VARCHAR, event_id VARCHAR, event_type VARCHAR, subject VARCHAR, at_us BIGINT, nano HUGEINT[], fault VARCHAR
+    source VARCHAR, event_id VARCHAR, event_type VARCHAR, subject VARCHAR, at_us BIGINT, nano HUGEINT[], fault VARCHAR,
+    stamped BOOLEAN
 )
 
 -- name: read_files
@@ -29,7 +30,7 @@ WHERE log_offset < cut_offset.offset_next
 
 -- name: read_plain
 -- Events of the plain shape, alone or in an array: printable ASCII, nothing escaped, `data` of numbers that a double
--- holds exactly (at most 15 digits), times in Z, no member twice. Everything about them can be judged in SQL.
+-- holds exactly (at most 15 digits), times in Z, no stamp, no member twice. Everything about them can be judged in SQL.
 INSERT INTO event
 WITH shaped AS (
     -- The case keeps JSON functions away from what is no JSON, in whatever order filters run.
@@ -55,11 +56,13 @@ WITH shaped AS (
         AND length(name[4]) BETWEEN 1 AND 256 AND length(name[5]) BETWEEN 1 AND 256
         AND NOT starts_with(name[4], 'rackmeter.control.')
         AND len(list_filter(name, lambda n: starts_with(n, '{'))) = 0
+        AND NOT list_contains(members, $stamp)
         AND len(members) = len(list_distinct(members)) AND len(data_members) = len(list_distinct(data_members))
 )
 SELECT partition, log_offset, index_in_message, events_in_message, log_time_us, coalesce(key = encode(name[2]), false),
     name[2], name[3], name[4], name[5], at_us,
-    list_transform(value, lambda v: CAST(CAST(v AS DECIMAL(27, 9)) * 1000000000::DECIMAL(10, 0) AS HUGEINT)), NULL
+    list_transform(value, lambda v: CAST(CAST(v AS DECIMAL(27, 9)) * 1000000000::DECIMAL(10, 0) AS HUGEINT)), NULL,
+    false
 FROM timed WHERE at_us >= 0
 
 -- name: drop_half_read
@@ -76,7 +79,7 @@ SELECT partition, log_offset, log_time_us, key, value FROM message ANTI JOIN eve
 -- name: add_judged
 INSERT INTO event
 SELECT partition, log_offset, index_in_message, NULL, log_time_us, key_is_source, source, event_id, event_type, subject,
-    at_us, CAST(nano AS HUGEINT[]), fault
+    at_us, CAST(nano AS HUGEINT[]), fault, stamped
 FROM judged
 
 -- name: drop_event
@@ -93,7 +96,7 @@ SELECT DISTINCT source FROM event WHERE source IS NOT NULL
 -- What follows from an event by itself, whatever came before it. Identity is looked at afterwards.
 -- need: (event type, times a set of meters is in force, their fields); home: source -> partition of a log.
 CREATE TABLE verdict AS
-SELECT event.partition, log_offset, index_in_message, event.source, event_id, event.event_type, subject, at_us, nano,
+SELECT event.partition, log_offset, index_in_message, event.source, event_id, event.event_type, subject, at_us, nano, stamped,
     CASE
         WHEN fault IS NOT NULL OR NOT key_is_source THEN 'quarantined'
         WHEN home.partition <> event.partition % $partition_count THEN 'parked'

@@ -16,6 +16,8 @@ NAME_MAX = 256
 INTEGER_DIGITS_MAX = 18
 DECIMALS_MAX = 9
 DEPTH_MAX = 32
+# The extension by which a collector says that it gave the event its time.
+STAMP = "timestampedby"
 
 _TIME = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt]([01]\d|2[0-3]):([0-5]\d):([0-5]\d)(?:\.(\d{1,9}))?(?:[Zz]|([+-])([01]\d|2[0-3]):([0-5]\d))",
@@ -41,7 +43,8 @@ class Judged:
     """
     One event of a message. `fault` is None for a well-formed one; the rest is what could be read.
 
-    `nano` has a value in 10^-9 for each field asked for, None where there is no good one.
+    `nano` has a value in 10^-9 for each field asked for, None where there is no good one. `stamped`: its time is not
+    its sender's.
     """
 
     index: int
@@ -52,6 +55,7 @@ class Judged:
     subject: str | None = None
     at_us: int | None = None
     nano: tuple[int | None, ...] = ()
+    stamped: bool = False
 
 
 def judge_message(value: bytes | None, fields: Sequence[str]) -> list[Judged]:
@@ -157,6 +161,7 @@ def _judge(index: int, text: str, fields: Sequence[str]) -> Judged:
         names["subject"],
         instant_us(event.get("time")),
         tuple(exact_nano(data.get(name)) if isinstance(data, dict) else None for name in fields),
+        type(event.get(STAMP)) is str and event[STAMP] == "collector",
     )
 
 

@@ -52,6 +52,11 @@ REASONS: Mapping[str, Reason] = {
         "The numbers of its epoch lie in too many pieces to be remembered.",
         "Let the sender number its events one by one; begin a new epoch for it." + _DROP,
     ),
+    "event_too_large": Reason("One event is larger than a message may be; the collector refused it.", _SEND_AGAIN),
+    "source_forbidden": Reason(
+        "The token may not send for this source; the collector refused it.",
+        "Send under a source of the token's prefix, or have a token made for this one.",
+    ),
     "content_differs": Reason(
         "It has the identity of another event and says something else. The one that came first counts.",
         "Find out which is right. A sender that was restored or cloned needs a state of its own. Then drop it here.",

@@ -95,6 +95,12 @@ DISK_SIZE_BYTES = Gauge(
     ["folder"],
     registry=REGISTRY,
 )
+HTTP_REQUESTS = Counter(
+    "rackmeter_http_requests",
+    "Requests the collector answered, by path and status.",
+    ["path", "status"],
+    registry=REGISTRY,
+)
 LAST_STEP = Gauge(
     "rackmeter_last_step_timestamp_seconds",
     "When the stage last finished a step of work, Unix time.",

@@ -71,6 +71,18 @@ class Settings:
     stripe_api_key_file: Path | None = None
     #: Another server that speaks Stripe's API, for tests.
     stripe_base_url: str = ""
+    #: Where the collector listens. TLS and the outside world are a reverse proxy's.
+    collector_host: str = "127.0.0.1"
+    #: Port of the collector; 0 takes a free one and says which.
+    collector_port: int = 8080
+    #: A request to the collector has at most this many bytes; the broker takes no larger message anyway.
+    collector_body_bytes_max: int = 1_000_000
+    #: Bytes of requests the collector holds at once; beyond it senders are told to come back.
+    collector_in_flight_bytes_max: int = 64_000_000
+    #: Events a second that each token may send to one collector.
+    collector_events_per_second_max: int = 10_000
+    #: How long the collector waits for the broker's acknowledgement before it says that it has none.
+    collector_ack_seconds: float = 10.0
     log_level: LogLevel = "INFO"
 
     @classmethod
@@ -184,6 +196,20 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _positive(text: str) -> int:
+    value = _whole(text)
+    if not value:
+        raise ValueError("a whole number above zero is wanted")
+    return value
+
+
+def _wait(text: str) -> float:
+    value = _seconds(text)
+    if value < 0.1:
+        raise ValueError("a number of seconds from 0.1 is wanted")
+    return value
+
+
 def _seconds(text: str) -> float:
     try:
         value = float(text)
@@ -221,6 +247,12 @@ _PARSERS: Mapping[str, Callable[[str], object]] = {
     "stripe_api_key": _stripe_key,
     "stripe_api_key_file": Path,
     "stripe_base_url": _http_url,
+    "collector_host": _host,
+    "collector_port": _port,
+    "collector_body_bytes_max": _positive,
+    "collector_in_flight_bytes_max": _positive,
+    "collector_events_per_second_max": _positive,
+    "collector_ack_seconds": _wait,
 }
 
 

@@ -5,7 +5,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -405,6 +405,27 @@ def test_a_conflict_made_a_duplicate_is_seen(world: World) -> None:
         assert any(
             "says something else than the one that counted" in difference for difference in prove(world).differences
         )
+    finally:
+        del world.log.partitions[home][length:]
+
+
+def test_an_event_without_a_time_may_be_sent_again(world: World) -> None:
+    """The collector gives each sending a time of its own; they are one event all the same, and proven as one."""
+    server = "vm-1"
+    home = home_partition(proof_world.source_of(server), proof_world.PARTITIONS)
+    key = proof_world.source_of(server).encode()
+    length = len(world.log.partitions[home])
+    try:
+        for second in (1, 2):
+            at = proof_world.START + timedelta(seconds=second)
+            sent = proof_world.event(server, 900_000, at, cpu=500, mem=1, sent=1, requests=1)
+            stamped = sent | {"type": "rackmeter.control.heartbeat.v1", "timestampedby": "collector"}
+            world.log.append(home, json.dumps(stamped).encode(), key=key, at_ms=proof_world.LOG_TIME_MS)
+        with world.connect() as connection:
+            proof_world.read(world, connection)
+            found = connection.execute("SELECT outcome, settled FROM decision WHERE event_id LIKE '%000900000'")
+            assert sorted(found.fetchall()) == [("control", False), ("duplicate", True)]
+        assert prove(world).differences == ()
     finally:
         del world.log.partitions[home][length:]
 

@@ -67,6 +67,29 @@ INSERT INTO payment_attempt (invoice_id, attempt_number, gateway, idempotency_ke
 
 # Constraint -> a statement that breaks it and nothing else.
 BREAKS: dict[str, LiteralString] = {
+    "collector_token_id_ck": (
+        "INSERT INTO collector_token (token_id, secret_digest, scope) VALUES ('0123', sha256('a'), 'read')"
+    ),
+    "collector_token_digest_ck": (
+        "INSERT INTO collector_token (token_id, secret_digest, scope) VALUES ('0123456789abcdef', 'secret', 'read')"
+    ),
+    "collector_token_scope_ck": (
+        "INSERT INTO collector_token (token_id, secret_digest, scope) VALUES ('0123456789abcdef', sha256('a'), 'write')"
+    ),
+    "collector_token_bound_ck": (
+        "INSERT INTO collector_token (token_id, secret_digest, scope, source_prefix)"
+        " VALUES ('0123456789abcdef', sha256('a'), 'ingest', '')"
+    ),
+    "collector_token_span_ck": (
+        "INSERT INTO collector_token (token_id, secret_digest, scope, expires_at)"
+        " VALUES ('0123456789abcdef', sha256('a'), 'read', now())"
+    ),
+    "collector_token_replaces_key": (
+        "INSERT INTO collector_token (token_id, secret_digest, scope, replaces) VALUES"
+        " ('0000000000000001', sha256('a'), 'read', NULL),"
+        " ('0000000000000002', sha256('b'), 'read', '0000000000000001'),"
+        " ('0000000000000003', sha256('c'), 'read', '0000000000000001')"
+    ),
     "installation_one_row_ck": "INSERT INTO installation (only_row) VALUES (false)",
     "installation_pkey": "INSERT INTO installation (only_row) VALUES (true)",
     "installation_generation_ck": "UPDATE installation SET generation = 0",
@@ -275,6 +298,10 @@ MAY_UPDATE = {
 }  # fmt: skip
 MAY_DELETE = {"decision_queue", "dirty_mark", "dirty_item", "invoice", "invoice_line", "invoice_entry"}
 MAY_ONLY_READ = {"schema_migration", "installation"}
+# Stages know no tokens: neither whose they are nor how to make one.
+MAY_NOTHING = {"collector_token"}
+# The collector reads usage, whose it is, and tokens; what is not here it cannot reach.
+COLLECTOR_READS = {"collector_token", "meter_version", "ignore_rule", "series", "usage_bucket", "assignment"}
 
 
 @pytest.fixture
@@ -462,9 +489,11 @@ def test_a_stage_may_do_what_it_must_and_nothing_else(owner: Connection) -> None
         GROUP BY table_name
         """
     ).fetchall()
-    found = {table: set(rights) for table, rights in rows}
+    found: dict[str, set[str]] = {table: set(rights or ()) for table, rights in rows}
     wanted = {
-        table: {"SELECT"}
+        table: set()
+        if table in MAY_NOTHING
+        else {"SELECT"}
         | ({"INSERT"} if table not in MAY_ONLY_READ else set())
         | ({"UPDATE"} if table in MAY_UPDATE else set())
         | ({"DELETE"} if table in MAY_DELETE else set())
@@ -473,6 +502,69 @@ def test_a_stage_may_do_what_it_must_and_nothing_else(owner: Connection) -> None
 
     assert found == wanted
     assert found.keys() >= MAY_UPDATE | MAY_DELETE | MAY_ONLY_READ
+
+
+def test_the_collector_reads_what_it_answers_and_nothing_else(owner: Connection, database_url: str) -> None:
+    """The rights of rackmeter_collector are exactly the stated ones; of accounts it sees key and time zone."""
+    rows = owner.execute(
+        """
+        SELECT c.relname, right_name
+        FROM pg_class c, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) AS right_name
+        WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v')
+            AND has_table_privilege('rackmeter_collector', c.oid, right_name)
+        """
+    ).fetchall()
+    assert set(rows) == {(table, "SELECT") for table in COLLECTOR_READS | {"subscription_span"}}
+    columns = owner.execute(
+        """
+        SELECT c.relname, a.attname, right_name
+        FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0,
+            unnest(ARRAY['SELECT', 'INSERT', 'UPDATE']) AS right_name
+        WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v')
+            AND has_column_privilege('rackmeter_collector', c.oid, a.attnum, right_name)
+            AND NOT has_table_privilege('rackmeter_collector', c.oid, right_name)
+        """
+    ).fetchall()
+    assert set(columns) == {
+        ("billing_account", "account_id", "SELECT"),
+        ("billing_account", "time_zone", "SELECT"),
+        ("collector_token", "last_used_at", "UPDATE"),
+    }
+    statements: tuple[LiteralString, ...] = (
+        "INSERT INTO collector_token (token_id, secret_digest, scope) VALUES ('0123456789abcdef', '', 'read')",
+        "UPDATE collector_token SET expires_at = 'infinity'",
+        "UPDATE collector_token SET revoked_at = NULL",
+        "SELECT name FROM billing_account",
+        "SELECT * FROM invoice",
+        "SELECT * FROM ledger_entry",
+        "INSERT INTO usage_bucket VALUES (1, now(), 1)",
+    )
+    with contextlib.closing(connect(database_url, application_name="tests", role="rackmeter_collector")) as collector:
+        for statement in statements:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                collector.execute(statement)
+
+
+def test_a_token_is_only_ever_ended(owner: Connection) -> None:
+    """What it may do, and whose secret it is, never changes; nor does it come back, not even for its owner."""
+    owner.execute(
+        "INSERT INTO collector_token (token_id, secret_digest, scope, source_prefix, expires_at, revoked_at)"
+        " VALUES ('0123456789abcdef', sha256('a'), 'ingest', 'rack-1', now() + interval '1 day', now())"
+    )
+    refused: tuple[LiteralString, ...] = (
+        "UPDATE collector_token SET source_prefix = 'rack'",
+        "UPDATE collector_token SET secret_digest = sha256('b')",
+        "UPDATE collector_token SET scope = 'read', source_prefix = NULL",
+        "UPDATE collector_token SET expires_at = 'infinity'",
+        "UPDATE collector_token SET revoked_at = NULL",
+        "UPDATE collector_token SET revoked_at = now() + interval '1 day'",
+        "DELETE FROM collector_token",
+        "TRUNCATE collector_token CASCADE",
+    )
+    for statement in refused:
+        with pytest.raises(psycopg.errors.RestrictViolation):
+            owner.execute(statement)
+    owner.execute("UPDATE collector_token SET last_used_at = now(), note = 'x', expires_at = now() + interval '1 hour'")
 
 
 def test_a_stage_cannot_reach_around_the_books(stage: Connection) -> None:

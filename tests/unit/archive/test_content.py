@@ -22,6 +22,10 @@ from pipeline.archive.content import _elements, same_content, take_apart
         (b"\xff", b"\xff", True),
         (b"\xff", b"\xfe", False),
         (b'{"a":NaN}', b'{"a": NaN}', False),
+        (b'{"time":"1","timestampedby":"collector"}', b'{"time":"2","timestampedby":"collector"}', True),
+        (b'{"time":"1","timestampedby":"collector"}', b'{"time":"2"}', False),
+        (b'{"time":"1","timestampedby":"me"}', b'{"time":"2","timestampedby":"me"}', False),
+        (b'{"time":"1","a":1,"timestampedby":"collector"}', b'{"time":"1","timestampedby":"collector"}', False),
     ],
 )
 def test_content_is_compared_exactly(one: bytes, other: bytes, *, same: bool) -> None:

@@ -1,0 +1,1 @@
+"""Tests of the collector that need neither broker nor database."""
