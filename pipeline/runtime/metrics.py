@@ -12,7 +12,7 @@ REGISTRY = CollectorRegistry()
 
 RECORDS = Counter(
     "rackmeter_records",
-    "Records a stage decided about, by outcome (counted, duplicate, quarantined, booked, stale, ...).",
+    "Records a stage decided about, by outcome (counted, duplicate, quarantined, booked, spooled, dropped, ...).",
     ["stage", "outcome"],
     registry=REGISTRY,
 )
@@ -43,6 +43,11 @@ UNBOOKED_TOTALS = Gauge(
 DIRTY_MARKS = Gauge(
     "rackmeter_dirty_marks",
     "Changes that no total has taken up yet.",
+    registry=REGISTRY,
+)
+SPOOL_WAITING_BYTES = Gauge(
+    "rackmeter_spool_waiting_bytes",
+    "Bytes in an emitter's spool that the broker has not acknowledged.",
     registry=REGISTRY,
 )
 LAST_STEP = Gauge(
