@@ -112,7 +112,7 @@ class UsageEmitter:
         try:
             if self._failure is None:
                 self.flush()
-                self._file.settle(self._number_next)
+                self._settle()
         finally:
             self._file.release()
 
@@ -189,6 +189,12 @@ class UsageEmitter:
                 if not self._outlet.make_room():
                     raise
                 self._file.reserve(self._block_size)
+        except OSError as error:
+            raise TransientFault(f"{self._file.path} cannot be written: {error}") from error
+
+    def _settle(self) -> None:
+        try:
+            self._file.settle(self._number_next)
         except OSError as error:
             raise TransientFault(f"{self._file.path} cannot be written: {error}") from error
 
