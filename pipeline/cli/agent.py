@@ -8,7 +8,7 @@ import typer
 
 from pipeline.cli.environment import settings_for
 from pipeline.cli.options import FormatOption, examples, moment_of
-from pipeline.cli.output import Column, Format, say, show_record, texts
+from pipeline.cli.output import Format, numbers, say, show, show_record, texts
 
 app = typer.Typer()
 
@@ -21,10 +21,10 @@ STALE_INTERVALS = 3
 
 _STATUS = (
     *texts("source", "subject", "state", "last_beat_at"),
-    *(Column(name, is_number=True) for name in ("beats", "failed_beats", "cpu_percent", "rss_mib")),
-    *(Column(name, is_number=True) for name in ("waiting_events", "waiting_bytes", "kept_bytes", "last_number")),
+    *numbers("beats", "failed_beats", "cpu_percent", "rss_mib"),
+    *numbers("waiting_events", "waiting_bytes", "kept_bytes", "last_number"),
     *texts("oldest_waiting_at", "acknowledged_at"),
-    *(Column(name, is_number=True) for name in ("acknowledged_number", "clock_ahead_ms")),
+    *numbers("acknowledged_number", "clock_ahead_ms"),
     *texts("holes", "fault"),
 )
 
@@ -133,6 +133,7 @@ def status(source: SourceOption = "", form: FormatOption = Format.TABLE) -> None
 def resend(
     since: Annotated[str, typer.Option(help="A time with its zone, or a date in UTC: acknowledged then or later.")],
     source: SourceOption = "",
+    form: FormatOption = Format.TABLE,
 ) -> None:
     """
     Send again what the broker acknowledged and may have lost. Ids stay, so what it still has counts once.
@@ -144,7 +145,7 @@ def resend(
 
     settings = settings_for("kafka_bootstrap_servers", "state_dir")
     count = send_again(settings, source or AgentOptions().named()[0], moment_of(since, "UTC"))
-    say(f"{count} events sent again")
+    show((*texts("sent"), *numbers("count")), [{"sent": "events", "count": count}], form)
 
 
 def _moment(microseconds: int | None) -> datetime | None:

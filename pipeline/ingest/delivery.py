@@ -17,6 +17,8 @@ from pipeline.runtime.metrics import FAULTS
 LOGGER = logging.getLogger("rackmeter.delivery")
 
 FLUSH_TIMEOUT_SECONDS = 20.0
+#: After a fault a message is tried, and not for long: a client that looks for its broker takes processor time.
+PROBE_TIMEOUT_SECONDS = 10.0
 IDLE_SECONDS = 0.5
 PAUSE_SECONDS_MAX = 30.0
 BATCH_EVENTS_MAX = 2000
@@ -107,13 +109,14 @@ class Delivery:
         Raises:
             TransientFault: The broker did not acknowledge it; it is given again, under the same ids.
         """
-        batch = self._spool.pending(BATCH_EVENTS_MAX, BATCH_BYTES_MAX)
+        is_probe = self.state.fault is not None
+        batch = self._spool.pending(EVENTS_PER_MESSAGE_MAX if is_probe else BATCH_EVENTS_MAX, BATCH_BYTES_MAX)
         if batch is None:
             return False
         started_us = self._now_us()
         self._log_ms = None
         try:
-            self._send(batch)
+            self._send(batch, PROBE_TIMEOUT_SECONDS if is_probe else FLUSH_TIMEOUT_SECONDS)
         except TransientFault as fault:
             self._note_fault(fault)
             self.close()
@@ -132,11 +135,11 @@ class Delivery:
         if producer is not None:
             producer.close()
 
-    def _send(self, batch: Batch) -> None:
+    def _send(self, batch: Batch, timeout_seconds: float) -> None:
         producer = self._producer = self._producer or self._make_producer(self._note_log_time)
         for message in messages(batch.records):
             producer.send(self._topic, self._key, message)
-        producer.flush(FLUSH_TIMEOUT_SECONDS)
+        producer.flush(timeout_seconds)
 
     def _note_log_time(self, log_ms: int) -> None:
         self._log_ms = log_ms

@@ -41,6 +41,7 @@ class LogProducer:
         on_log_time: Callable[[int], None] | None = None,
     ) -> None:
         self._on_log_time = on_log_time
+        self._is_closed = False
         self._first_failure: str | None = None
         self._errors = ErrorLog(LOGGER, "producer")
         self._producer = Producer(
@@ -103,9 +104,15 @@ class LogProducer:
             )
 
     def close(self) -> None:
-        """Forget what was not acknowledged and let go of the connections; waits for nothing."""
+        """Forget what was not acknowledged and let go of the connections; waits for nothing. Harmless if repeated."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         self._producer.purge()
         self._producer.flush(1.0)
+        # The client holds our callbacks and they hold us: with this reference it would live on, threads and all,
+        # until Python looks for cycles.
+        del self._producer
 
     def __enter__(self) -> Self:
         return self
