@@ -13,6 +13,7 @@ from pipeline.agent.samples import samples
 from pipeline.agent.totals import Totals
 from pipeline.domain.errors import TransientFault
 from pipeline.ingest.emitter import UsageEmitter
+from pipeline.ingest.spool import NO_ROOM
 from pipeline.runtime.metrics import FAULTS
 
 LOGGER = logging.getLogger("rackmeter.agent")
@@ -38,6 +39,7 @@ class Agent:
         totals: Of this boot.
         totals_path: Where they are kept; written before their values are sent, so that they never fall.
         clock: The time of samples; aware.
+        make_room: Gives up what is oldest in the spool where the disk is full; False where it cannot.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Agent:
         totals: Totals,
         totals_path: Path,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        make_room: Callable[[], bool] = lambda: False,
     ) -> None:
         self.state = BeatState()
         self._subject = subject
@@ -56,6 +59,7 @@ class Agent:
         self._totals = totals
         self._totals_path = totals_path
         self._clock = clock
+        self._make_room = make_room
 
     def beat(self) -> bool:
         """Make one beat; False where it gave nothing, which is logged. Counters make up for it with the next one."""
@@ -85,8 +89,16 @@ class Agent:
         at = self._clock().replace(microsecond=0)
         reading = self._probe.read()
         found = samples(self._subject, reading, self._totals, int(at.timestamp()) * 1_000_000)
-        self._totals.store(self._totals_path)
+        self._store_totals()
         for sample in found:
             self._emitter.emit(sample.subject, sample.event_type, at, sample.data)
         self._emitter.complete_until(at)
         self._emitter.flush()
+
+    def _store_totals(self) -> None:
+        try:
+            self._totals.store(self._totals_path)
+        except OSError as error:
+            if error.errno not in NO_ROOM or not self._make_room():
+                raise
+            self._totals.store(self._totals_path)

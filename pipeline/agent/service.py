@@ -61,7 +61,7 @@ def run_agent(settings: Settings, options: AgentOptions) -> None:
     )
     with contextlib.closing(spool), _delivering(delivery, stop), contextlib.closing(emitter):
         path = totals_path(settings.state_dir, source)
-        agent = Agent(subject, emitter, probe, _load_totals(settings, source), path)
+        agent = Agent(subject, emitter, probe, _load_totals(settings, source), path, make_room=spool.make_room)
         agent.run(options.interval_seconds, stop, _Reporter(settings, options, agent, delivery, health).report)
     LOGGER.info("the agent stopped", extra={"action": "stop"})
 

@@ -1,10 +1,12 @@
 """A beat: exact events, in order, then `complete_until`; a disk that is full costs a declared hole."""
 
+import errno
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from unittest.mock import patch
 
 import msgspec
 import pytest
@@ -122,6 +124,24 @@ def test_totals_are_stored_before_their_values_are_spooled(host: Host) -> None:
     host.flush()
     host.deliver()
     assert host.log.events == []
+
+
+def test_a_full_disk_is_given_what_the_spool_can_spare(host: Host) -> None:
+    """Where the spool can make room the beat is made after all; where it cannot, it is lost."""
+    room = [True, False]
+    path = host.folder / "totals.json"
+    agent = Agent("web-01", host.start()[1], Machine(), Totals("b1"), path, lambda: NOW, lambda: room.pop(0))
+    store, calls = Totals.store, iter([True, False, True])
+
+    def full(totals: Totals, path: Path) -> None:
+        if next(calls):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        store(totals, path)
+
+    with patch.object(Totals, "store", full):
+        assert agent.beat()
+        assert not agent.beat()
+    assert room == []
 
 
 def test_totals_of_a_container_go_with_it() -> None:

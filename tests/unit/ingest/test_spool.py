@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.domain.errors import ConfigurationFault, TransientFault
-from pipeline.ingest.spool import Spool, SpoolFull, SpoolLimits
+from pipeline.ingest.spool import Batch, Spool, SpoolFull, SpoolLimits
+from pipeline.ingest.spool_holes import declared_by
 from pipeline.ingest.spool_segment import EVENT_BYTES_MAX, MAGIC, frame
 from tests.unit.ingest.spooling import LIMITS, SOURCE, Host, Log
 
@@ -134,6 +135,31 @@ def test_a_drop_that_a_crash_kept_from_being_declared_is_declared(host: Host) ->
     assert first > 1
     assert (1, first - 1) in host.log.dropped
     assert host.log.settled().covers(1, max(host.log.numbers))
+
+
+def test_a_declaration_that_is_dropped_itself_is_made_again(host: Host) -> None:
+    """What a dropped segment would have declared is declared by a later event, also when its numbers lie far back."""
+    host.emit(10)
+    host.flush()
+    spool = host.start()[0]
+    spool._drop_oldest("the test says so")
+    host.emit(20)
+    host.flush()
+    first = _waiting(spool)
+    while not any(declared_by(record) for record in _waiting(spool).records):
+        spool.acknowledge(_waiting(spool))
+    while any(declared_by(record) for record in _waiting(spool).records):
+        spool._drop_oldest("the test says so")
+    host.emit()
+    host.flush()
+    host.deliver()
+    assert host.log.settled().covers(1, first.records[0].number - 1)
+
+
+def _waiting(spool: Spool) -> Batch:
+    batch = spool.pending(100, 10_000)
+    assert batch is not None
+    return batch
 
 
 def test_a_full_disk_makes_a_declared_hole(host: Host) -> None:
