@@ -99,10 +99,8 @@ class Spool:
         self._limits = limits or SpoolLimits()
         self._now_us = now_us
         self._lock = threading.RLock()
-        self._epoch = ""
         self._tail = 0
         self._synced_tail = 0
-        self._holes = Holes()
         self._writer: SegmentWriter | None = None
         self._cursor_is_stored = True
         self._room_made_us = 0
@@ -111,6 +109,7 @@ class Spool:
         try:
             self._segments = load_segments(folder)
             self._cursor = self._load_cursor()
+            self._epoch, self._holes = self._cursor.holes_epoch, Holes(self._cursor.holes)
         except BaseException:
             self.close()
             raise

@@ -8,14 +8,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from pipeline.agent.resend import resend
 from pipeline.contracts.usage_event import UsageEvent, decode_event, split_message
 from pipeline.domain.errors import RejectedRecord
 from pipeline.domain.identity import IntervalSet
+from pipeline.runtime.settings import Settings
 from tests.integration.log_reader import read_topic
 
 pytestmark = [
@@ -128,6 +131,25 @@ def test_an_agent_through_outage_and_kills(
     for name in ("net_rx_bytes", "disk_write_bytes"):
         values = [counter[name] for counter in counters]
         assert values == sorted(values)
+
+
+def test_what_a_broker_lost_can_be_sent_again(
+    bootstrap_servers: str,
+    fresh_topics: Callable[[int], dict[str, str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What was acknowledged goes out once more, under the same ids; the log's clock is this machine's."""
+    topic = fresh_topics(4)["usage.events"]
+    with agent(bootstrap_servers, topic, tmp_path):
+        found = wait_for(tmp_path, lambda found: found["acknowledged_at"] is not None and found["beats"] != 1)
+    assert abs(int(str(found["clock_ahead_ms"]))) < 2000
+    monkeypatch.setattr("pipeline.agent.resend.EVENTS_TOPIC", topic)
+    environment = {"KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers, "RACKMETER_STATE_DIR": str(tmp_path)}
+    settings = Settings.from_environment(environment, not_needed=["database_url", "archive_dir", "documents_dir"])
+    before = events_of(bootstrap_servers, topic)
+    assert resend(settings, SOURCE, datetime(2026, 1, 1, tzinfo=UTC)) == len(before)
+    assert events_of(bootstrap_servers, topic) == before * 2
 
 
 def _is_on(found: dict[str, object], before: dict[str, object]) -> bool:
