@@ -8,6 +8,7 @@ import typer
 
 from pipeline import __version__
 from pipeline.cli import (
+    agent,
     catalogue,
     close,
     collector,
@@ -74,6 +75,7 @@ def rackmeter(
 for _part in (demo, up, run, setup, doctor, status, replay, close):
     app.add_typer(_part.app)
 for _group, _name in (
+    (agent, "agent"),
     (catalogue, "catalogue"),
     (servers, "servers"),
     (collector, "collector"),

@@ -1,7 +1,5 @@
 """The emitter's memory on disk: which numbers may be in use. Written before a number is used, never after."""
 
-import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -11,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from pipeline.domain.errors import ConfigurationFault
+from pipeline.ingest.file_lock import take_lock
 
 STATE_VERSION = 1
 
@@ -34,6 +33,11 @@ class EmitterState:
     undeclared_from: int | None
 
 
+def file_stem(source: str) -> str:
+    """What the files of a source are called in a folder of emitters' states."""
+    return hashlib.sha256(source.encode()).hexdigest()[:20]
+
+
 class StateFile:
     """
     The state of one source, held by one process at a time.
@@ -50,9 +54,9 @@ class StateFile:
 
     def __init__(self, state_dir: Path, source: str, machine_id: str) -> None:
         state_dir.mkdir(parents=True, exist_ok=True)
-        name = hashlib.sha256(source.encode()).hexdigest()[:20]
+        name = file_stem(source)
         self.path = state_dir / f"{name}.json"
-        self._lock_fd: int | None = self._take_lock(state_dir / f"{name}.lock", source)
+        self._lock_fd: int | None = take_lock(state_dir / f"{name}.lock", source)
         try:
             self.state = self._load(source, machine_id)
         except BaseException:
@@ -85,21 +89,6 @@ class StateFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
-
-    @staticmethod
-    def _take_lock(path: Path, source: str) -> int:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(descriptor)
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise
-            raise ConfigurationFault(
-                f"another process emits as {source} ({path} is locked): one writer a source; stop it, "
-                "or give this one a source of its own"
-            ) from None
-        return descriptor
 
     def _load(self, source: str, machine_id: str) -> EmitterState:
         if not self.path.exists():

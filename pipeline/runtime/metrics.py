@@ -12,7 +12,7 @@ REGISTRY = CollectorRegistry()
 
 RECORDS = Counter(
     "rackmeter_records",
-    "Records a stage decided about, by outcome (counted, duplicate, quarantined, booked, stale, ...).",
+    "Records a stage decided about, by outcome (counted, duplicate, quarantined, booked, spooled, dropped, ...).",
     ["stage", "outcome"],
     registry=REGISTRY,
 )
@@ -99,6 +99,11 @@ HTTP_REQUESTS = Counter(
     "rackmeter_http_requests",
     "Requests the collector answered, by path and status.",
     ["path", "status"],
+    registry=REGISTRY,
+)
+SPOOL_WAITING_BYTES = Gauge(
+    "rackmeter_spool_waiting_bytes",
+    "Bytes in an emitter's spool that the broker has not acknowledged.",
     registry=REGISTRY,
 )
 LAST_STEP = Gauge(

@@ -2,10 +2,11 @@
 
 import logging
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaException, Message, Producer
 
 from pipeline.domain.errors import InvariantViolation, TransientFault
 from pipeline.runtime.client_errors import ErrorLog
@@ -26,11 +27,21 @@ class LogProducer:
     once a `flush` after it returned. After a TransientFault the producer is of no more use: close it and make another,
     then send again from what you know to be acknowledged.
 
+    `on_log_time` is told the log's own time (milliseconds since 1970) of each acknowledged message whose topic has one.
+
     It can be made while no broker answers, for senders that must outlive one; who rather ends calls
     `topics.await_broker` first.
     """
 
-    def __init__(self, bootstrap_servers: str, *, linger_ms: int = 20) -> None:
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        *,
+        linger_ms: int = 20,
+        on_log_time: Callable[[int], None] | None = None,
+    ) -> None:
+        self._on_log_time = on_log_time
+        self._is_closed = False
         self._first_failure: str | None = None
         self._errors = ErrorLog(LOGGER, "producer")
         self._producer = Producer(
@@ -93,9 +104,15 @@ class LogProducer:
             )
 
     def close(self) -> None:
-        """Forget what was not acknowledged and let go of the connections; waits for nothing."""
+        """Forget what was not acknowledged and let go of the connections; waits for nothing. Harmless if repeated."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         self._producer.purge()
         self._producer.flush(1.0)
+        # The client holds our callbacks and they hold us: with this reference it would live on, threads and all,
+        # until Python looks for cycles.
+        del self._producer
 
     def __enter__(self) -> Self:
         return self
@@ -108,6 +125,10 @@ class LogProducer:
     def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
         if error is not None and self._first_failure is None:
             self._first_failure = f"a message for {message.topic()} was not delivered: {error.str()}"
+        elif error is None and self._on_log_time is not None:
+            kind, log_ms = message.timestamp()
+            if kind == TIMESTAMP_LOG_APPEND_TIME:
+                self._on_log_time(log_ms)
 
     def _on_error(self, error: KafkaError) -> None:
         self._errors.write(error)

@@ -14,6 +14,7 @@ from pipeline.contracts.usage_event import UsageEvent, decode_event
 from pipeline.domain.errors import TransientFault
 from pipeline.domain.identity import IntervalSet, home_partition
 from pipeline.ingest.emitter import UsageEmitter
+from pipeline.ingest.outlet import DirectOutlet
 from pipeline.runtime.producer import LogProducer
 from tests.integration.log_reader import read_topic
 
@@ -28,10 +29,12 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from pipeline.ingest.emitter import UsageEmitter
+from pipeline.ingest.outlet import DirectOutlet
 from pipeline.runtime.producer import LogProducer
 
 bootstrap_servers, topic, source, state_dir = sys.argv[1:]
-emitter = UsageEmitter(source, Path(state_dir), "m1", LogProducer(bootstrap_servers), topic, block_size=200)
+outlet = DirectOutlet(LogProducer(bootstrap_servers), topic, source)
+emitter = UsageEmitter(source, Path(state_dir), "m1", outlet, block_size=200)
 while True:
     emitter.emit("web-01", "rackmeter.host.sample.v1", datetime.now(UTC), {"cpu_cores": 4})
     print(emitter._number_next, flush=True)
@@ -57,7 +60,7 @@ def test_killed_emitter_uses_no_number_twice(
     time.sleep(1)
     with (
         LogProducer(bootstrap_servers) as producer,
-        UsageEmitter(SOURCE, tmp_path, "m1", producer, topic) as emitter,
+        UsageEmitter(SOURCE, tmp_path, "m1", DirectOutlet(producer, topic, SOURCE)) as emitter,
     ):
         emitter.emit("web-01", "rackmeter.host.sample.v1", datetime.now(UTC), {"cpu_cores": 4})
         emitter.retired()
@@ -81,12 +84,12 @@ def test_killed_emitter_uses_no_number_twice(
 
 def test_emitter_says_when_the_broker_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a broker nothing is acknowledged: flush raises, and the next start declares the hole."""
-    monkeypatch.setattr("pipeline.ingest.emitter.FLUSH_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr("pipeline.ingest.outlet.FLUSH_TIMEOUT_SECONDS", 0.5)
     with LogProducer("127.0.0.1:1") as producer:
-        emitter = UsageEmitter(SOURCE, tmp_path, "m1", producer, "usage.events")
+        emitter = UsageEmitter(SOURCE, tmp_path, "m1", DirectOutlet(producer, "usage.events", SOURCE))
         emitter.heartbeat()
         with pytest.raises(TransientFault):
             emitter.flush()
         emitter.close()
         with pytest.raises(TransientFault):
-            UsageEmitter(SOURCE, tmp_path, "m1", producer, "usage.events")
+            UsageEmitter(SOURCE, tmp_path, "m1", DirectOutlet(producer, "usage.events", SOURCE))

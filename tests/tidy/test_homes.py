@@ -13,6 +13,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "faust": ("pipeline/rate/worker.py",),
     "duckdb": ("pipeline/proof/", "pipeline/archive/events.py"),
     "pandas": ("pipeline/invoice_batch/frames.py",),
+    "psutil": ("pipeline/agent/",),
     "pyarrow": ("pipeline/archive/", "pipeline/proof/"),
     "prometheus_client": ("pipeline/runtime/metrics.py",),
     "jinja2": ("pipeline/invoice_batch/documents/render.py",),

@@ -18,6 +18,7 @@ from pipeline.domain.errors import ConfigurationFault, TransientFault
 from pipeline.domain.identity import IntervalSet
 from pipeline.ingest.emitter import UsageEmitter
 from pipeline.ingest.machine import machine_id
+from pipeline.ingest.outlet import DirectOutlet
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 SOURCE = "urn:rackmeter:host:web-01"
@@ -67,7 +68,8 @@ class Log:
 
 def open_emitter(state_dir: Path, log: Log, **changes: Any) -> UsageEmitter:
     options: dict[str, Any] = {"source": SOURCE, "machine_id": "m1", "block_size": 5, "clock": lambda: NOW, **changes}
-    return UsageEmitter(state_dir=state_dir, producer=log, topic="usage.events", **options)
+    outlet = DirectOutlet(log, "usage.events", options["source"])
+    return UsageEmitter(state_dir=state_dir, outlet=outlet, **options)
 
 
 def emit(emitter: UsageEmitter) -> str:
@@ -173,8 +175,7 @@ def test_no_number_is_used_twice_whatever_crashes(tmp_path_factory: pytest.TempP
 def test_undelivered_event_stops_the_emitter(tmp_path: Path) -> None:
     """After a failed flush nothing more is taken: a hole must be declared before the source goes on."""
     log = Log(is_down=True)
-    emitter = UsageEmitter(SOURCE, tmp_path, "m1", Log(), "usage.events")
-    emitter._producer = log
+    emitter = UsageEmitter(SOURCE, tmp_path, "m1", DirectOutlet(log, "usage.events", SOURCE))
     emitter._number_next = emitter._file.reserve(5).block_first
     emit(emitter)
     with pytest.raises(TransientFault):
