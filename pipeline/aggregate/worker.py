@@ -11,7 +11,8 @@ import psycopg
 
 from pipeline.aggregate import store
 from pipeline.aggregate.model import EpochState, MeterRule, PartitionProgress
-from pipeline.aggregate.rules import EventFold, MeterBook, Record, arrivals, epochs_named, new_tally
+from pipeline.aggregate.rows import COPY, RowWriter
+from pipeline.aggregate.rules import NO_EDGE_US, EventFold, MeterBook, Record, arrivals, epochs_named, new_tally
 from pipeline.domain.errors import InvariantViolation, TransientFault
 from pipeline.runtime import metrics
 from pipeline.runtime.postgres import Connection, is_transient
@@ -69,11 +70,13 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class CatalogueView:
-    """What the catalogue says to this stage; `catalogue_number` is the newest known number of what is in it."""
+    """What is known to this stage of meters and retention; `catalogue_number` is the newest known number of it."""
 
     catalogue_number: int
     meters: Mapping[str, Sequence[MeterRule]]
     ignored_types: frozenset[str]
+    #: Slots before it never change.
+    edge_us: int = NO_EDGE_US
 
 
 class Worker:
@@ -87,6 +90,7 @@ class Worker:
             gives the fence and the number of partitions; asked at every assignment.
         load_catalogue: Gives the meters in force.
         pace: When to flush.
+        writer: How rows reach the database.
     """
 
     def __init__(
@@ -99,8 +103,10 @@ class Worker:
         pace: Pace,
         monotonic: Callable[[], float] = time.monotonic,
         health: metrics.Health | None = None,
+        writer: RowWriter = COPY,
     ) -> None:
         self._connection = connection
+        self._writer = writer
         self._topic = topic
         self._open_log = open_log
         self._load_catalogue = load_catalogue
@@ -192,7 +198,7 @@ class Worker:
         moved = {p: row for p, row in self._progress.items() if row.offset_reached > row.offset_next}
         with metrics.FLUSH_SECONDS.labels(STAGE).time(), self._connection.transaction():
             store.hold_catalogue(self._connection, self._catalogue_number)
-            store.write_flush(self._connection, self._fence, folded, moved, self._fold.home, self._book)
+            store.write_flush(self._connection, self._fence, folded, moved, self._fold.home, self._book, self._writer)
         for row in moved.values():
             for outcome, count in row.tally.items():
                 if outcome != "received":
@@ -236,7 +242,7 @@ class Worker:
     def _refresh_catalogue(self) -> None:
         view = self._load_catalogue(self._connection)
         if view.catalogue_number != self._catalogue_number:
-            self._book = MeterBook(view.meters, view.ignored_types)
+            self._book = MeterBook(view.meters, view.ignored_types, view.edge_us)
             self._catalogue_number = view.catalogue_number
 
     def _is_due(self, *, idle: bool) -> bool:
