@@ -17,6 +17,9 @@ __all__ = ["NOT_SET", "REQUIRED", "check_environment", "described", "masked", "r
 
 REQUIRED = ("kafka_bootstrap_servers", "database_url", "archive_dir", "documents_dir", "state_dir")
 
+# The trigger of 0008 that refuses a change of what retention has dropped; its message says so in full.
+BEHIND_RETENTION = "dirty_mark_retention_ck"
+
 _URL_PASSWORD = re.compile(r"(://[^:@/]*:).*@")
 _WORD_PASSWORD = re.compile(r"(password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&]*)", re.IGNORECASE)
 
@@ -56,7 +59,7 @@ def reading(settings: Settings) -> Iterator["Connection"]:
     import psycopg
 
     from pipeline.bootstrap import database
-    from pipeline.runtime.postgres import is_transient
+    from pipeline.runtime.postgres import constraint_of, is_transient
 
     with database(settings, "rackmeter-cli") as connection:
         try:
@@ -66,6 +69,10 @@ def reading(settings: Settings) -> Iterator["Connection"]:
                 f"the database is not at this program's schema: {error.diag.message_primary}. Run `rackmeter migrate`.",
                 "not_migrated",
             ) from error
+        except psycopg.errors.CheckViolation as error:
+            if constraint_of(error) != BEHIND_RETENTION:
+                raise
+            raise ConfigurationFault(error.diag.message_primary or str(error), "behind_retention") from error
         except psycopg.Error as error:
             if is_transient(error):
                 raise TransientFault(f"the database stopped answering: {str(error).strip()}. Try again.") from error

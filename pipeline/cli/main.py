@@ -17,6 +17,7 @@ from pipeline.cli import (
     log,
     quarantine,
     replay,
+    retention,
     run,
     servers,
     setup,
@@ -79,6 +80,7 @@ for _group, _name in (
     (quarantine, "quarantine"),
     (ledger, "ledger"),
     (log, "log"),
+    (retention, "retention"),
 ):
     app.add_typer(_group.app, name=_name)
 

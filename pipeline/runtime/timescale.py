@@ -79,6 +79,12 @@ def convert(connection: Connection) -> list[Migration]:
     return migrate(connection, load_migrations(schemas_dir() / "sql" / "timescale"), RECORD)
 
 
+def is_converted(connection: Connection) -> bool:
+    """Tell whether the usage tables are hypertables; for maintenance, nobody else has to know."""
+    row = connection.execute(QUERIES["has_timescale_table"]).fetchone()
+    return bool(row and row[0] and connection.execute(QUERIES["applied_timescale"]).fetchone())
+
+
 def _has_usage(connection: Connection) -> bool:
     for question in (QUERIES["has_usage_tables"], QUERIES["has_usage"]):
         row = connection.execute(question).fetchone()
