@@ -14,9 +14,14 @@ VALUES (%(known_number)s, %(edge_at)s, %(dropped_before)s)
 
 -- name: holds
 -- What would be lost or become wrong if slots before the edge were dropped; all in one snapshot.
+-- A month in which nothing was used may never have been closed: marks reach an hour back and make its items.
 SELECT 'period_open' AS reason, i.account_id AS about, count(DISTINCT i.period_start) AS count
-FROM billed_item i LEFT JOIN billing_period b USING (account_id, period_start)
+FROM billed_item i
+LEFT JOIN billing_period b USING (account_id, period_start)
+LEFT JOIN usage_total t USING (billed_item_id)
 WHERE i.period_start < %(dropped_before)s AND b.state IS DISTINCT FROM 'closed'
+    AND (b.state IS NOT NULL OR t.segments IS NULL
+        OR EXISTS (SELECT FROM jsonb_array_elements(t.segments) AS s WHERE (s ->> 'quantity')::numeric <> 0))
 GROUP BY i.account_id
 UNION ALL
 SELECT 'total_unbooked', i.account_id, count(*)

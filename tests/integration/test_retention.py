@@ -163,7 +163,7 @@ INSERT INTO subscription (subscription_id, account_id, plan, starts_at, known_nu
     VALUES ('s1', 'acme', 'standard', '2013-01-01Z', 1);
 INSERT INTO billed_item (account_id, subscription_id, item, period_start, period_end, subject)
     VALUES ('acme', 's1', 'cpu', '2013-07-01Z', '2013-08-01Z', '');
-INSERT INTO usage_total (billed_item_id, generation, revision, segments) VALUES (1, 1, 2, '[]');
+INSERT INTO usage_total (billed_item_id, generation, revision, segments) VALUES (1, 1, 2, '[{"quantity": "0.5"}]');
 INSERT INTO booked_charge (billed_item_id, generation, revision, outcome, quantity, amounts, breakdown)
     VALUES (1, 1, 2, 'rated', 1, '[]', '[]');
 INSERT INTO billing_period (account_id, period_start, period_end, state)
@@ -201,6 +201,15 @@ def test_what_is_open_holds_retention(owner: Connection, case: str) -> None:
     with pytest.raises(ConfigurationFault, match=hold.about):
         retention.apply(owner, edge_on(20))
     assert retention.read_edge(owner) is None
+
+
+def test_a_month_without_usage_need_not_be_closed(owner: Connection) -> None:
+    """Marks reach an hour back, into a month before a customer's first: its items are worth nothing."""
+    owner.execute(ITEM)
+    owner.execute("DELETE FROM billing_period")
+    owner.execute("""UPDATE usage_total SET segments = '[{"quantity": "0"}]'""")
+
+    assert retention.plan(owner, edge_on(20)).holds == []
 
 
 def test_a_plan_counts_what_an_apply_drops(owner: Connection, stage: Connection) -> None:
