@@ -53,7 +53,7 @@ TIMESCALE := .rackmeter/timescale
 $(TIMESCALE)/installed: $(wildcard deploy/timescale-test/*)
 	@command -v npm >/dev/null || { echo "There is no npm. Install Node.js 20 or newer; only these tests need it." >&2; exit 1; }
 	@mkdir -p $(TIMESCALE) && cp deploy/timescale-test/* $(TIMESCALE)/
-	@npm ci --prefix $(TIMESCALE) --legacy-peer-deps --ignore-scripts --no-audit --no-fund --loglevel=error
+	@npm ci --prefix $(TIMESCALE) --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
 .PHONY: test-timescale
