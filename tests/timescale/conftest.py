@@ -15,9 +15,9 @@ MODULES = ROOT / ".rackmeter" / "timescale"
 
 
 @pytest.fixture
-def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
+def timescale_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """
-    The only connection to an empty database; the extension is on the server and not created.
+    An empty database; the extension is on the server and not created.
 
     A server each: all connections are one session to it, and the extension is loaded once a session.
     """
@@ -25,16 +25,21 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
         pytest.fail("there is no TimescaleDB for the tests: run `make test-timescale`, which brings it", pytrace=False)
     folder = tmp_path_factory.mktemp("timescale")
     command = ["node", str(MODULES / "serve.mjs"), str(folder / ".s.PGSQL.5432")]
-    url = f"postgresql://postgres:postgres@/postgres?host={folder}&sslmode=disable&gssencmode=disable"
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         try:
             said = server.stdout.readline() if server.stdout else ""
             if said.strip() != "ready":
                 pytest.fail(f"TimescaleDB under Node did not start: it said {said!r}", pytrace=False)
-            with contextlib.closing(connect(url, application_name="tests", role=None)) as connection:
-                yield connection
+            yield f"postgresql://postgres:postgres@/postgres?host={folder}&sslmode=disable&gssencmode=disable"
         finally:
             server.terminate()
+
+
+@pytest.fixture
+def plain(timescale_url: str) -> Iterator[Connection]:
+    """The one connection to it, with the owner's rights."""
+    with contextlib.closing(connect(timescale_url, application_name="tests", role=None)) as connection:
+        yield connection
 
 
 @pytest.fixture

@@ -1,10 +1,15 @@
 """The migration code makes hypertables of the usage tables, and says why where it does not."""
 
-import pytest
+import contextlib
+import json
 
+import pytest
+from typer.testing import CliRunner
+
+from pipeline.cli.main import app
 from pipeline.domain.errors import ConfigurationFault
 from pipeline.runtime.migrations import migrate
-from pipeline.runtime.postgres import Connection
+from pipeline.runtime.postgres import Connection, connect
 from pipeline.runtime.timescale import convert, offer
 
 pytestmark = pytest.mark.timescale
@@ -63,3 +68,34 @@ def test_views_have_the_columns_they_have_on_plain_postgresql(plain: Connection)
 
     assert len(before) == 12
     assert plain.execute(columns.encode()).fetchall() == before
+
+
+def test_migrate_makes_them_by_itself(timescale_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the extension is there and no usage yet; `--plan` says so and changes nothing."""
+    with contextlib.closing(connect(timescale_url, application_name="tests", role=None)) as connection:
+        connection.execute("CREATE EXTENSION timescaledb")
+    monkeypatch.setenv("DATABASE_URL", timescale_url)
+    planned, applied = (
+        CliRunner().invoke(app, ["migrate", *option, "--format", "json"]) for option in (["--plan"], [])
+    )
+
+    assert (planned.exit_code, applied.exit_code) == (0, 0), applied.output
+    assert "TimescaleDB: 3 to apply" in planned.stderr
+    assert "TimescaleDB: 3 applied" in applied.stderr
+    assert json.loads(planned.stdout) == json.loads(applied.stdout)
+    assert [row["set"] for row in json.loads(applied.stdout)][-4:] == ["schema", *["timescale"] * 3]
+
+
+def test_migrate_leaves_usage_where_it_is(timescale_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Moving rows takes time and locks: that is a command of its own."""
+    with contextlib.closing(connect(timescale_url, application_name="tests", role=None)) as connection:
+        migrate(connection)
+        connection.execute("INSERT INTO usage_bucket VALUES (1, '2013-07-01Z', 1)")
+        connection.execute("CREATE EXTENSION timescaledb")
+    monkeypatch.setenv("DATABASE_URL", timescale_url)
+    told = CliRunner().invoke(app, ["migrate"])
+    upgraded = CliRunner().invoke(app, ["upgrade-timescale"])
+
+    assert "`rackmeter upgrade-timescale` converts them" in told.stderr
+    assert told.stdout == ""
+    assert (upgraded.exit_code, upgraded.stderr) == (0, "3 applied\n")
