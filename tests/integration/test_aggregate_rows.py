@@ -13,7 +13,7 @@ from tests.integration.aggregate_world import (
     owner_of,
     set_up,
 )  # fmt: skip
-from tests.unit.aggregate.sending import SAMPLE, SOURCE, event
+from tests.unit.aggregate.sending import SAMPLE, SOURCE, event, second
 
 pytestmark = pytest.mark.real
 
@@ -30,7 +30,8 @@ VALUES ('odd', 1, 'odd', 'increase', %s, 'x', 300, '1970-01-01Z', 1)
 def odd_log() -> LogInMemory:
     """A little of everything, a value under a name that needs every escape, and bytes that are no text."""
     log = a_little_of_everything()
-    log.append(SOURCE, event(20, kind="odd", data={FIELD: 7}, subject=ODD))
+    for number in (20, 21):
+        log.append(SOURCE, event(number, kind="odd", at_us=second(number), data={FIELD: number}, subject=ODD))
     log.append(SOURCE, b'\xff\x00"\\\t\n{')
     return log
 
@@ -50,7 +51,6 @@ def test_both_ways_write_the_same(database_url: str) -> None:
 
     assert found[0] == found[1]
     assert ODD in {row[0]["subject"] for row in found[0]["series"]}
-    assert [row[0]["readings"] for row in found[0]["usage_sample"] if FIELD in row[0]["readings"]] == [
-        {FIELD: 7 * 10**9}
-    ]
+    readings = [row[0]["readings"] for row in found[0]["usage_sample"]]
+    assert [reading for reading in readings if FIELD in reading] == [{FIELD: 20 * 10**9}, {FIELD: 21 * 10**9}]
     assert SAMPLE in {row[0]["event_type"] for row in found[0]["sample_stream"]}

@@ -1,13 +1,16 @@
 """Slots are dropped behind a recorded edge, and no bill changes by it."""
 
+import json
 from collections.abc import Iterator
 from typing import LiteralString
 
 import psycopg
 import pytest
+from typer.testing import CliRunner
 
 from pipeline.catalogue.model import Assignment
 from pipeline.catalogue.servers import assign
+from pipeline.cli.main import app
 from pipeline.domain.errors import ConfigurationFault, Fenced
 from pipeline.maintenance import retention
 from pipeline.maintenance.retention import Hold
@@ -223,3 +226,27 @@ def test_a_plan_counts_what_an_apply_drops(owner: Connection, stage: Connection)
 
     assert (planned.buckets, planned.samples) == (dropped.buckets, dropped.samples)
     assert planned.buckets > 0
+
+
+def test_the_commands_plan_refuse_and_drop(
+    owner: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What holds is listed with what to do, exit code 1; then it is dropped, and a change of it is refused."""
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    owner.execute(ITEM)
+    owner.execute(HOLDING["unassigned"][0])
+    keep = ["--keep-days", "100", "--format", "json"]
+    run = CliRunner()
+    planned, refused = run.invoke(app, ["retention", "plan", *keep]), run.invoke(app, ["retention", "apply", *keep])
+    applied = run.invoke(app, ["retention", "apply", "--drop-unassigned", *keep])
+    assigned = run.invoke(app, ["servers", "assign", "vm-1", "s1", "--from", "2013-07-05"])
+    listed = run.invoke(app, ["usage", "list"])
+    too_few = run.invoke(app, ["retention", "plan", "--keep-days", "30"])
+
+    assert (planned.exit_code, refused.exit_code, applied.exit_code, too_few.exit_code) == (1, 1, 0, 2)
+    assert [row["reason"] for row in json.loads(planned.stdout)] == ["unassigned"]
+    assert "vm-9" in refused.stderr
+    assert (json.loads(applied.stdout)[0]["buckets"], json.loads(applied.stdout)[0]["unit"]) == (1, "rows")
+    assert "were dropped" in listed.stderr
+    assert isinstance(assigned.exception, ConfigurationFault)
+    assert "behind the retention edge" in assigned.exception.detail
