@@ -72,7 +72,7 @@ def list_usage(
     columns = (*texts("account", "server", "meter", "from"), *numbers("quantity"), *texts("unit"))
     show(columns, local, form)
     if dropped_before is not None:
-        say(f"slots before {dropped_before:%Y-%m-%d} were dropped: `rackmeter verify` recomputes them from the archive")
+        say(f"slots before {dropped_before:%Y-%m-%d} were dropped: what is listed before is not whole")
     if not rows:
         say("no usage is kept that fits; `rackmeter status` tells how far the stages are")
 
