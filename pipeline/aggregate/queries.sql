@@ -81,6 +81,13 @@ ON CONFLICT (source, subject, event_type) DO UPDATE SET
 COPY decision (topic, partition, log_offset, index_in_message, outcome, reason, detail, source, event_id, subject,
                event_type, occurred_at, log_time, content_digest, payload) FROM STDIN
 
+-- name: insert_decisions
+-- As copy_decisions.
+INSERT INTO decision (topic, partition, log_offset, index_in_message, outcome, reason, detail, source, event_id, subject,
+                      event_type, occurred_at, log_time, content_digest, payload)
+SELECT * FROM unnest(%s::text[], %s::int[], %s::bigint[], %s::int[], %s::text[], %s::text[], %s::text[], %s::text[],
+                     %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::bytea[], %s::bytea[])
+
 -- name: settle_superseded
 -- A valid event counted under an identity that was quarantined or parked somewhere, by whichever partition and in
 -- whichever order: the earlier decision needs no more attention.
@@ -134,6 +141,12 @@ JOIN usage_sample s ON s.sample_stream_id = n.sample_stream_id
 -- name: copy_samples
 COPY usage_sample (sample_stream_id, occurred_at, epoch, number, readings) FROM STDIN
 
+-- name: insert_samples
+-- As copy_samples: the same lines, of which COPY would undo the doubled backslashes.
+INSERT INTO usage_sample (sample_stream_id, occurred_at, epoch, number, readings)
+SELECT f[1]::bigint, f[2]::timestamptz, f[3], f[4]::bigint, replace(f[5], $$\\$$, $$\$$)::jsonb
+FROM (SELECT string_to_array(line, chr(9)) AS f FROM unnest(%(lines)s::text[]) AS line) AS split
+
 -- name: create_bucket_stage
 CREATE TEMPORARY TABLE IF NOT EXISTS bucket_stage
     (series_id bigint, slot_start timestamptz, quantity numeric) ON COMMIT DELETE ROWS
@@ -143,6 +156,12 @@ TRUNCATE bucket_stage
 
 -- name: copy_buckets
 COPY bucket_stage (series_id, slot_start, quantity) FROM STDIN
+
+-- name: insert_buckets
+-- As copy_buckets.
+INSERT INTO bucket_stage (series_id, slot_start, quantity)
+SELECT f[1]::bigint, f[2]::timestamptz, f[3]::numeric
+FROM (SELECT string_to_array(line, chr(9)) AS f FROM unnest(%(lines)s::text[]) AS line) AS split
 
 -- name: replace_buckets
 -- Slots recomputed from their samples; sorted, so that two workers lock rows in one order.
@@ -185,8 +204,12 @@ INSERT INTO dirty_mark (subject, meter, time_from, time_to)
 SELECT * FROM unnest(%(subjects)s::text[], %(meters)s::text[], %(froms)s::timestamptz[], %(tos)s::timestamptz[])
 
 -- name: read_catalogue_number
--- Which meters and ignore rules there are: their newest known number.
-SELECT greatest((SELECT max(known_number) FROM meter_version), (SELECT max(known_number) FROM ignore_rule), 0)
+-- Which meters and ignore rules there are, and from when on slots may change: their newest known number.
+SELECT greatest((SELECT max(known_number) FROM meter_version), (SELECT max(known_number) FROM ignore_rule),
+    (SELECT max(known_number) FROM retention_edge), 0)
+
+-- name: read_retention_edge
+SELECT max(edge_at) FROM retention_edge
 
 -- name: hold_catalogue
 -- Meters and ignore rules stay as they are until the flush is committed; a fair lock, taken before any row.

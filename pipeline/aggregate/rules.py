@@ -26,10 +26,15 @@ from pipeline.contracts.usage_event import CONTROL_PREFIX, Rejection, UsageEvent
 from pipeline.contracts.usage_event_check import NAME_CHARACTERS_MAX
 from pipeline.domain.errors import RejectedRecord
 from pipeline.domain.identity import IntervalSet, SequencedId, home_partition, parse_sequenced_id
-from pipeline.domain.slots import US_PER_SECOND
+from pipeline.domain.slots import US_PER_SECOND, from_us
 
 #: An event may be this far ahead of the log's own time; clocks differ, but not by more.
 FUTURE_US_MAX = 300 * US_PER_SECOND
+
+BEHIND_RETENTION = "behind_retention"
+
+#: Before every event time: nothing was dropped.
+NO_EDGE_US = 0
 
 #: A sender whose numbers lie in more pieces than this is parked: its identity would cost memory an event.
 INTERVALS_MAX = 4096
@@ -56,17 +61,24 @@ class Arrival(msgspec.Struct, frozen=True, gc=False):
 
 
 class MeterBook:
-    """The meters and ignore rules as of one known number, looked up by event type and time."""
+    """
+    The meters and ignore rules as of one known number, looked up by event type and time.
 
-    def __init__(self, meters: Mapping[str, Sequence[MeterRule]], ignored_types: Iterable[str]) -> None:
+    Slots before `edge_us` were dropped or closed for good: an event before it does not count.
+    """
+
+    def __init__(
+        self, meters: Mapping[str, Sequence[MeterRule]], ignored_types: Iterable[str], edge_us: int = NO_EDGE_US
+    ) -> None:
         self._meters = meters
+        self.edge_us = edge_us
         self.ignored_types = frozenset(ignored_types)
         self._plans = {event_type: _plans_by_time(rules) for event_type, rules in meters.items()}
 
     def plan(self, event_type: str, occurred_us: int) -> "ReadingPlan | None":
         """Give what to read from an event of this type at this time; None where no meter is in force."""
-        for from_us, to_us, plan in self._plans.get(event_type, ()):
-            if from_us <= occurred_us < to_us:
+        for start_us, end_us, plan in self._plans.get(event_type, ()):
+            if start_us <= occurred_us < end_us:
                 return plan
         return None
 
@@ -101,10 +113,10 @@ def _plans_by_time(rules: Sequence[MeterRule]) -> list[tuple[int, int, ReadingPl
     """Cut time where a meter version begins or ends; newest first, since that is what most events are."""
     edges = sorted({edge for rule in rules for edge in (rule.from_us, rule.to_us)})
     plans = []
-    for from_us, to_us in pairwise(edges):
-        in_force = tuple(rule for rule in rules if rule.from_us <= from_us and to_us <= rule.to_us)
+    for start_us, end_us in pairwise(edges):
+        in_force = tuple(rule for rule in rules if rule.from_us <= start_us and end_us <= rule.to_us)
         if in_force:
-            plans.append((from_us, to_us, ReadingPlan(in_force)))
+            plans.append((start_us, end_us, ReadingPlan(in_force)))
     return plans[::-1]
 
 
@@ -189,6 +201,8 @@ class EventFold:
             return self._keep_state(arrival, state, "quarantined", rejected.reason_code, rejected.detail, log_time_us)
         if outcome == "parked":
             detail = f"no meter reads events of type {event.type!r} at this time"
+            if reason == BEHIND_RETENTION:
+                detail = f"usage before {from_us(self._book.edge_us).isoformat()} is settled and may be dropped"
             return self._keep_state(arrival, state, "parked", reason, detail, log_time_us)
         state.counted.add(number)
         state.quarantined.remove(number)
@@ -210,6 +224,8 @@ class EventFold:
         plan = self._book.plan(event.type, event.occurred_us)
         if plan is None:
             return "parked", "unknown_meter"
+        if event.occurred_us < self._book.edge_us:
+            return "parked", BEHIND_RETENTION
         if event.subject is None:
             raise RejectedRecord("subject_missing", "subject is missing: which server was measured?")
         readings = plan.decode(event.data)

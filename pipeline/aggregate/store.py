@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
 from pipeline.aggregate import stretches
 from pipeline.aggregate.model import EpochState, Folded, PartitionProgress, Sample, SeriesKey, StreamKey
-from pipeline.aggregate.rules import MeterBook
+from pipeline.aggregate.rows import COPY, RowWriter, stage_buckets, timestamp, write_decisions, write_samples
+from pipeline.aggregate.rules import NO_EDGE_US, MeterBook
 from pipeline.domain.errors import Fenced
 from pipeline.domain.identity import IntervalSet
 from pipeline.domain.slots import US_PER_SECOND, from_us, to_us
@@ -56,6 +56,12 @@ def read_catalogue_number(connection: Connection) -> int:
     return int(row[0]) if row else 0
 
 
+def read_edge_us(connection: Connection) -> int:
+    """Read from when on slots may change, in microseconds; NO_EDGE_US where nothing was dropped."""
+    row = connection.execute(QUERIES["read_retention_edge"]).fetchone()
+    return to_us(row[0]) if row and row[0] is not None else NO_EDGE_US
+
+
 def hold_catalogue(connection: Connection, catalogue_number: int) -> None:
     """
     Keep meters and ignore rules as they are until the transaction ends.
@@ -86,6 +92,7 @@ def write_flush(
     progress: Mapping[int, PartitionProgress],
     home: Callable[[str], int],
     book: MeterBook,
+    writer: RowWriter = COPY,
 ) -> None:
     """
     Write one flush inside the caller's transaction. Lock order: offset rows, identities, series, samples, buckets.
@@ -96,11 +103,11 @@ def write_flush(
     _fence_and_advance(connection, fence, progress)
     _write_tallies(connection, fence, progress)
     _write_epochs(connection, folded, home)
-    _write_decisions(connection, fence, folded)
+    _write_decisions(connection, writer, fence, folded)
     _write_seen(connection, folded)
-    dirty = _write_samples(connection, folded, book)
-    dirty += _write_sums(connection, folded, book)
-    dirty += _write_active(connection, folded, book)
+    dirty = _write_samples(connection, writer, folded, book)
+    dirty += _write_sums(connection, writer, folded, book)
+    dirty += _write_active(connection, writer, folded, book)
     if dirty:
         subjects, meters, froms, tos = zip(*dirty, strict=True)
         connection.execute(
@@ -168,18 +175,8 @@ def _write_epochs(connection: Connection, folded: Folded, home: Callable[[str], 
         )
 
 
-def _write_decisions(connection: Connection, fence: Fence, folded: Folded) -> None:
-    if folded.decisions:
-        with connection.cursor() as cursor, cursor.copy(QUERIES["copy_decisions"]) as copy:
-            for decision in folded.decisions:
-                position = decision.position
-                copy.write_row((
-                    fence.topic, position.partition, position.log_offset, position.index_in_message,
-                    decision.outcome, decision.reason, decision.detail, decision.source, decision.event_id,
-                    decision.subject, decision.event_type,
-                    None if decision.occurred_us is None else from_us(decision.occurred_us),
-                    from_us(decision.log_time_us), decision.content_digest, decision.payload,
-                ))  # fmt: skip
+def _write_decisions(connection: Connection, writer: RowWriter, fence: Fence, folded: Folded) -> None:
+    write_decisions(connection, writer, fence.topic, folded.decisions)
     # Sources that may have an open decision and a counted event of one identity: what is new of either.
     sources = {source for source, _ in folded.epochs}
     sources |= {row.source for row in folded.decisions if row.source is not None and row.payload is not None}
@@ -202,7 +199,7 @@ def _write_seen(connection: Connection, folded: Folded) -> None:
 Dirty = tuple[str, str, datetime, datetime]
 
 
-def _write_samples(connection: Connection, folded: Folded, book: MeterBook) -> list[Dirty]:
+def _write_samples(connection: Connection, writer: RowWriter, folded: Folded, book: MeterBook) -> list[Dirty]:
     """Keep new samples and recompute the slots they change; gives what became dirty."""
     keys = sorted(folded.samples)
     if not keys:
@@ -228,9 +225,9 @@ def _write_samples(connection: Connection, folded: Folded, book: MeterBook) -> l
             quantities[(meter_version_id, key[1], key[0]), slot_us] = quantity
         for meter in sorted({rule.meter for rule in rules[key]}):
             dirty.append((key[1], meter, from_us(stretch.from_us), from_us(end_us)))
-    _copy_samples(connection, folded, ids)
+    write_samples(connection, writer, folded, ids)
     scales = {r.meter_version_id: 15 if r.aggregation == "time_weighted" else 9 for rs in rules.values() for r in rs}
-    _replace_buckets(connection, quantities, scales)
+    _replace_buckets(connection, writer, quantities, scales)
     return dirty
 
 
@@ -256,27 +253,20 @@ def _read_neighbours(
     return stored, following
 
 
-def _copy_samples(connection: Connection, folded: Folded, ids: Mapping[StreamKey, int]) -> None:
-    """Readings are kept in nano, as JSON integers: exact at any size, and small."""
-    with connection.cursor() as cursor, cursor.copy(QUERIES["copy_samples"]) as copy:
-        for key, samples in folded.samples.items():
-            stream_id = ids[key]
-            copy.write("".join(
-                f"{stream_id}\t{_timestamp(at_us)}\t{epoch}\t{number}\t{_json(readings)}\n"
-                for at_us, epoch, number, readings in samples
-            ))  # fmt: skip
-
-
 def _replace_buckets(
-    connection: Connection, quantities: Mapping[tuple[SeriesKey, int], int], scales: Mapping[int, int]
+    connection: Connection,
+    writer: RowWriter,
+    quantities: Mapping[tuple[SeriesKey, int], int],
+    scales: Mapping[int, int],
 ) -> None:
     if not quantities:
         return
     series = _series_ids(connection, {key for key, _ in quantities})
-    _stage_buckets(
+    stage_buckets(
         connection,
+        writer,
         (
-            f"{series[key]}\t{_timestamp(slot_us)}\t{quantity}e-{scales[key[0]]}\n"
+            f"{series[key]}\t{timestamp(slot_us)}\t{quantity}e-{scales[key[0]]}\n"
             for (key, slot_us), quantity in quantities.items()
         ),
     )
@@ -286,15 +276,7 @@ def _replace_buckets(
     connection.execute(QUERIES["sum_days"], {"series": [day[0] for day in days], "days": [day[1] for day in days]})
 
 
-def _stage_buckets(connection: Connection, lines: Iterable[str]) -> None:
-    """Bring rows in by COPY, which takes text as it is; the next statement merges them."""
-    connection.execute(QUERIES["create_bucket_stage"])
-    connection.execute(QUERIES["empty_bucket_stage"])
-    with connection.cursor() as cursor, cursor.copy(QUERIES["copy_buckets"]) as copy:
-        copy.write("".join(lines))
-
-
-def _write_sums(connection: Connection, folded: Folded, book: MeterBook) -> list[Dirty]:
+def _write_sums(connection: Connection, writer: RowWriter, folded: Folded, book: MeterBook) -> list[Dirty]:
     if not folded.sums:
         return []
     series = _series_ids(connection, {key for key, _ in folded.sums})
@@ -302,9 +284,10 @@ def _write_sums(connection: Connection, folded: Folded, book: MeterBook) -> list
     for (key, slot), quantity in folded.sums.items():
         day = (series[key], slot - slot % DAY_US)
         by_day[day] = by_day.get(day, 0) + quantity
-    _stage_buckets(
+    stage_buckets(
         connection,
-        (f"{series[key]}\t{_timestamp(slot)}\t{quantity}e-9\n" for (key, slot), quantity in folded.sums.items()),
+        writer,
+        (f"{series[key]}\t{timestamp(slot)}\t{quantity}e-9\n" for (key, slot), quantity in folded.sums.items()),
     )
     connection.execute(QUERIES["add_buckets"])
     connection.execute(
@@ -318,11 +301,11 @@ def _write_sums(connection: Connection, folded: Folded, book: MeterBook) -> list
     return _spans(folded.sums, book)
 
 
-def _write_active(connection: Connection, folded: Folded, book: MeterBook) -> list[Dirty]:
+def _write_active(connection: Connection, writer: RowWriter, folded: Folded, book: MeterBook) -> list[Dirty]:
     if not folded.active:
         return []
     series = _series_ids(connection, {key for key, _ in folded.active})
-    _stage_buckets(connection, (f"{series[key]}\t{_timestamp(slot)}\t1\n" for key, slot in folded.active))
+    stage_buckets(connection, writer, (f"{series[key]}\t{timestamp(slot)}\t1\n" for key, slot in folded.active))
     connection.execute(QUERIES["set_active"])
     # An hour belongs to who held its start, which lies up to an hour before the slot that made it active.
     return [(subject, meter, at - timedelta(hours=1), to) for subject, meter, at, to in _spans(folded.active, book)]
@@ -361,22 +344,6 @@ def _stream_columns(keys: Sequence[StreamKey]) -> dict[str, list[str]]:
         "subjects": [key[1] for key in keys],
         "event_types": [key[2] for key in keys],
     }
-
-
-# The slots of a flush repeat for every meter and server, its samples' instants for many servers.
-@lru_cache(maxsize=100_000)
-def _timestamp(at_us: int) -> str:
-    return from_us(at_us).isoformat()
-
-
-def _json(readings: Mapping[str, int]) -> str:
-    return "{" + ",".join([f"{_quoted(name)}:{value}" for name, value in readings.items()]) + "}"
-
-
-@lru_cache(maxsize=1_000)
-def _quoted(name: str) -> str:
-    # A name may need escapes in JSON, and COPY takes each backslash for one of its own.
-    return json.dumps(name).replace("\\", "\\\\")
 
 
 def _nano(quantity: int) -> Decimal:

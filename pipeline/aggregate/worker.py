@@ -11,7 +11,9 @@ import psycopg
 
 from pipeline.aggregate import queue, store
 from pipeline.aggregate.model import EpochState, MeterRule, PartitionProgress
+from pipeline.aggregate.rows import COPY, RowWriter
 from pipeline.aggregate.rules import (
+    NO_EDGE_US,
     Arrival,
     EventFold,
     MeterBook,
@@ -81,11 +83,13 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class CatalogueView:
-    """What the catalogue says to this stage; `catalogue_number` is the newest known number of what is in it."""
+    """What is known to this stage of meters and retention; `catalogue_number` is the newest known number of it."""
 
     catalogue_number: int
     meters: Mapping[str, Sequence[MeterRule]]
     ignored_types: frozenset[str]
+    #: Slots before it never change.
+    edge_us: int = NO_EDGE_US
 
 
 class Worker:
@@ -99,6 +103,7 @@ class Worker:
             gives the fence and the number of partitions; asked at every assignment.
         load_catalogue: Gives the meters in force.
         pace: When to flush.
+        writer: How rows reach the database.
     """
 
     def __init__(
@@ -111,8 +116,10 @@ class Worker:
         pace: Pace,
         monotonic: Callable[[], float] = time.monotonic,
         health: metrics.Health | None = None,
+        writer: RowWriter = COPY,
     ) -> None:
         self._connection = connection
+        self._writer = writer
         self._topic = topic
         self._open_log = open_log
         self._load_catalogue = load_catalogue
@@ -251,7 +258,7 @@ class Worker:
             self._is_log_trusted = True
         with metrics.FLUSH_SECONDS.labels(STAGE).time(), self._connection.transaction():
             store.hold_catalogue(self._connection, self._catalogue_number)
-            store.write_flush(self._connection, fence, fold.folded, moved, fold.home, self._book)
+            store.write_flush(self._connection, fence, fold.folded, moved, fold.home, self._book, self._writer)
             also()
         for row in moved.values():
             for outcome, count in row.tally.items():
@@ -296,7 +303,7 @@ class Worker:
     def _refresh_catalogue(self) -> None:
         view = self._load_catalogue(self._connection)
         if view.catalogue_number != self._catalogue_number:
-            self._book = MeterBook(view.meters, view.ignored_types)
+            self._book = MeterBook(view.meters, view.ignored_types, view.edge_us)
             self._catalogue_number = view.catalogue_number
 
     def _is_due(self, *, idle: bool) -> bool:

@@ -161,7 +161,7 @@ def _aggregate(settings: Settings, health: metrics.Health, opened: contextlib.Ex
 def catalogue_view(connection: Connection) -> "CatalogueView":
     """Give the meters and ignore rules as the aggregate stage needs them."""
     from pipeline.aggregate.model import MeterRule
-    from pipeline.aggregate.store import read_catalogue_number
+    from pipeline.aggregate.store import read_catalogue_number, read_edge_us
     from pipeline.aggregate.worker import CatalogueView
     from pipeline.catalogue import store
     from pipeline.catalogue.meter_versions import effective_meters
@@ -181,7 +181,8 @@ def catalogue_view(connection: Connection) -> "CatalogueView":
             to_us=2**62 if effective_to is None else to_us(effective_to),
         )
         rules.setdefault(meter.event_type, []).append(rule)
-    return CatalogueView(catalogue_number, rules, frozenset(store.load_ignore_rules(connection)))
+    ignored = frozenset(store.load_ignore_rules(connection))
+    return CatalogueView(catalogue_number, rules, ignored, read_edge_us(connection))
 
 
 def _archive(settings: Settings, health: metrics.Health, opened: contextlib.ExitStack) -> Runnable:

@@ -17,6 +17,9 @@ __all__ = ["NOT_SET", "REQUIRED", "check_environment", "described", "masked", "r
 
 REQUIRED = ("kafka_bootstrap_servers", "database_url", "archive_dir", "documents_dir", "state_dir")
 
+# The trigger of 0011 that refuses a change of what retention has dropped; its message says so in full.
+BEHIND_RETENTION = "dirty_mark_retention_ck"
+
 _URL_PASSWORD = re.compile(r"(://[^:@/]*:).*@")
 _WORD_PASSWORD = re.compile(r"(password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&]*)", re.IGNORECASE)
 
@@ -62,7 +65,7 @@ def reading(settings: Settings, *, as_owner: bool = False) -> Iterator["Connecti
     import psycopg
 
     from pipeline.bootstrap import database, owner_database
-    from pipeline.runtime.postgres import is_transient
+    from pipeline.runtime.postgres import constraint_of, is_transient
 
     with owner_database(settings) if as_owner else database(settings, "rackmeter-cli") as connection:
         try:
@@ -76,6 +79,10 @@ def reading(settings: Settings, *, as_owner: bool = False) -> Iterator["Connecti
             raise ConfigurationFault(
                 f"the login in DATABASE_URL may not: {error.diag.message_primary}", "not_permitted"
             ) from error
+        except psycopg.errors.CheckViolation as error:
+            if constraint_of(error) != BEHIND_RETENTION:
+                raise
+            raise ConfigurationFault(error.diag.message_primary or str(error), "behind_retention") from error
         except psycopg.Error as error:
             if is_transient(error):
                 raise TransientFault(f"the database stopped answering: {str(error).strip()}. Try again.") from error

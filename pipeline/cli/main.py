@@ -20,6 +20,7 @@ from pipeline.cli import (
     payments,
     quarantine,
     replay,
+    retention,
     run,
     servers,
     setup,
@@ -85,6 +86,7 @@ for _group, _name in (
     (quarantine, "quarantine"),
     (ledger, "ledger"),
     (log, "log"),
+    (retention, "retention"),
 ):
     app.add_typer(_group.app, name=_name)
 

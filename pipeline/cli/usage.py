@@ -67,9 +67,12 @@ def list_usage(
             start=edge_of(start, zone_name) if start else None,
             end=edge_of(end, zone_name) if end else None,
         )
+        dropped_before = store.usage_dropped_before(connection)
     local = [{**row, "from": zoned(row["from"], row["zone"])} for row in rows]
     columns = (*texts("account", "server", "meter", "from"), *numbers("quantity"), *texts("unit"))
     show(columns, local, form)
+    if dropped_before is not None:
+        say(f"slots before {dropped_before:%Y-%m-%d} were dropped: what is listed before is not whole")
     if not rows:
         say("no usage is kept that fits; `rackmeter status` tells how far the stages are")
 

@@ -49,8 +49,9 @@ def read_decisions(workspace: Workspace, connection: Connection, log: LogFacts) 
     workspace.run_all(QUERIES, ("create_stand_in", "create_decided", "drop_verdict", "create_taken"))
 
 
-def check_decisions(workspace: Workspace, findings: Findings) -> None:
+def check_decisions(workspace: Workspace, connection: Connection, findings: Findings) -> None:
     """Compare every decision with what the events themselves say."""
+    ((_, edge_us),) = facts.rows(connection, "retention_edge")
     findings.add_listed(
         STEP,
         [
@@ -83,7 +84,7 @@ def check_decisions(workspace: Workspace, findings: Findings) -> None:
         STEP,
         [
             (f"{_event(*who)} is {outcome}, by its content it should be {expected}", subject)
-            for *who, outcome, expected, subject in workspace.rows(QUERIES["other_outcomes"])
+            for *who, outcome, expected, subject in workspace.rows(QUERIES["other_outcomes"], {"edge_us": edge_us})
         ],
     )
     findings.add_listed(

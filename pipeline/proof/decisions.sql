@@ -67,9 +67,12 @@ ORDER BY ALL
 -- name: other_outcomes
 -- Decided otherwise than the event itself says. A duplicate may be anything; a parked one may be too sparse; an ignore
 -- rule made later does not undo what was counted. What no meter read then may have one now: it waits, or was sent again.
+-- What lies behind the retention edge is parked, whatever else it is.
 SELECT partition, log_offset, index_in_message, source, event_id, outcome, expected, subject FROM decided
 WHERE outcome NOT IN ('duplicate', 'conflict') AND outcome <> expected
     AND NOT (outcome = 'parked' AND reason = 'too_sparse' AND expected IN ('counted', 'control', 'ignored'))
+    AND NOT (outcome = 'parked' AND reason = 'behind_retention' AND expected IN ('counted', 'quarantined')
+        AND at_us < $edge_us)
     AND NOT (outcome = 'handed_over' AND expected = 'parked')
     AND NOT (outcome = 'counted' AND expected = 'ignored' AND countable)
     AND NOT (outcome = 'parked' AND reason = 'unknown_meter' AND expected IN ('counted', 'quarantined', 'ignored')

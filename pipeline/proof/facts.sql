@@ -58,6 +58,12 @@ COPY (
     FROM usage_bucket b WHERE b.slot_start >= %(from)s AND b.slot_start < %(to)s
 ) TO STDOUT (FORMAT csv)
 
+-- name: retention_edge
+-- Slots before the first may be gone, events before the second may be parked for it; 0 where nothing was dropped.
+SELECT coalesce(max(extract(epoch FROM dropped_before) * 1000000), 0)::bigint,
+    coalesce(max(extract(epoch FROM edge_at) * 1000000), 0)::bigint
+FROM retention_edge
+
 -- name: series
 SELECT series_id, meter_version_id, source, subject FROM series
 

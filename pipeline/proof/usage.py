@@ -56,7 +56,11 @@ def compute_usage(workspace: Workspace, spans: Sequence[MeterSpan], from_us: int
 
 
 def check_buckets(workspace: Workspace, connection: Connection, from_us: int, to_us: int, findings: Findings) -> None:
-    """Compare `slot_usage` with the buckets of the same time, both ways."""
+    """Compare `slot_usage` with the buckets of the same time, both ways; what retention dropped is counted as such."""
+    ((dropped_before_us, _),) = facts.rows(connection, "retention_edge")
+    kept_us = min(max(from_us, dropped_before_us), to_us)
+    if behind := workspace.rows(QUERIES["count_behind"], {"kept_us": kept_us})[0][0]:
+        findings.compared["slots_not_compared_behind_retention"] += behind
     workspace.load(
         "series",
         {"series_id": pa.int64(), "meter_version_id": pa.int32(), "source": pa.string(), "subject": pa.string()},
@@ -67,10 +71,11 @@ def check_buckets(workspace: Workspace, connection: Connection, from_us: int, to
         {"series_id": "BIGINT", "slot_us": "BIGINT", "quantity": "VARCHAR"},
         connection,
         facts.QUERIES["buckets"],
-        {"from": facts.to_time(from_us), "to": facts.to_time(to_us)},
+        {"from": facts.to_time(kept_us), "to": facts.to_time(to_us)},
     )
     findings.compared["buckets"] += workspace.rows(QUERIES["bucket_count"])[0][0]
-    findings.add_listed(STEP, [(_bucket_difference(*row), row[1]) for row in workspace.rows(QUERIES["other_buckets"])])
+    differing = workspace.rows(QUERIES["other_buckets"], {"kept_us": kept_us})
+    findings.add_listed(STEP, [(_bucket_difference(*row), row[1]) for row in differing])
 
 
 def plain(quantity: int) -> str:

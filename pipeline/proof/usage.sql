@@ -78,11 +78,14 @@ WITH stored AS (
 )
 SELECT meter.meter, coalesce(s.subject, u.subject) AS subject, coalesce(s.source, u.source),
     coalesce(s.slot_us, u.slot_us) AS slot_us, s.text, u.quantity::VARCHAR
-FROM stored s FULL JOIN slot_usage u
+FROM stored s FULL JOIN (SELECT * FROM slot_usage WHERE slot_us >= $kept_us) u
     ON u.meter_version_id = s.meter_version_id AND u.subject = s.subject AND u.source = s.source AND u.slot_us = s.slot_us
 JOIN meter ON meter.meter_version_id = coalesce(s.meter_version_id, u.meter_version_id)
 WHERE (s.text IS NOT NULL AND s.quantity IS NULL) OR coalesce(s.quantity, 0) <> coalesce(u.quantity, 0)
 ORDER BY 1, 2, 3, 4
+
+-- name: count_behind
+SELECT count(*) FROM slot_usage WHERE slot_us < $kept_us
 
 -- name: bucket_count
 SELECT count(*) FROM bucket

@@ -102,7 +102,7 @@ class _Proof:
             paths[file.log_number].append(self.archive_dir / file.path)
         read_events(workspace, paths, offsets, spans, known.ignored_types, self.log.partition_count, self.shared)
         read_decisions(workspace, self.connection, self.log)
-        check_decisions(workspace, self.shared)
+        check_decisions(workspace, self.connection, self.shared)
         compute_usage(workspace, spans, start_us, end_us)
         return True
 

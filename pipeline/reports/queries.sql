@@ -50,6 +50,9 @@ WHERE %(account)s::text IS NULL OR account_id = %(account)s
 GROUP BY account_id, subject, meter, stretch, zone_name, aggregation, unit
 ORDER BY account_id COLLATE "C" NULLS LAST, subject COLLATE "C", meter COLLATE "C", stretch, unit
 
+-- name: usage_dropped_before
+SELECT max(dropped_before) AS dropped_before FROM retention_edge
+
 -- name: usage_series
 -- What is kept of one server.
 SELECT m.meter, m.version, m.aggregation, nullif(s.source, '') AS source, count(b.slot_start) AS slots,

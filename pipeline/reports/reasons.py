@@ -43,6 +43,10 @@ REASONS: Mapping[str, Reason] = {
         "Add a meter, or the type to `ignore`, and `rackmeter catalogue apply`: what waits is decided about again "
         "by itself." + _DROP,
     ),
+    "behind_retention": Reason(
+        "It happened before the retention edge: its slots are settled and may be dropped.",
+        "`rackmeter quarantine drop` it; rebuilding dropped slots is not here yet.",
+    ),
     "unsequenced_id": Reason("Its id is not of the form epoch-number.", "Send it by an emitter of ours." + _DROP),
     "misrouted": Reason(
         "It lies on another partition than its source's home.",

@@ -51,6 +51,13 @@ def usage(
     return _rows(connection, "usage_list", parameters)
 
 
+def usage_dropped_before(connection: Connection) -> datetime | None:
+    """Before when slots may be gone; None where nothing was dropped."""
+    (row,) = _rows(connection, "usage_dropped_before")
+    found: datetime | None = row["dropped_before"]
+    return found
+
+
 def usage_series(connection: Connection, server: str) -> list[Row]:
     """What is kept of a server, by meter version and source: slots, first, last, quantity (Decimal), unit."""
     return _rows(connection, "usage_series", {"server": server})

@@ -4,6 +4,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import LiteralString
 
 from pipeline.domain.errors import ConfigurationFault
 from pipeline.runtime.postgres import Connection
@@ -16,12 +17,30 @@ QUERIES = load_queries("pipeline.runtime", "migrations.sql")
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One file of schemas/sql/migrations."""
+    """One file of schemas/sql/migrations, or of another set beside it."""
 
     version: int
     name: str
     statements: str
     checksum: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The table that says which files of a set were applied, as statements."""
+
+    has_table: LiteralString
+    create_table: LiteralString
+    applied: LiteralString
+    add: LiteralString
+
+
+SCHEMA = Record(
+    QUERIES["has_migration_table"],
+    QUERIES["create_migration_table"],
+    QUERIES["applied_migrations"],
+    QUERIES["record_migration"],
+)
 
 
 def load_migrations(folder: Path | None = None) -> list[Migration]:
@@ -41,17 +60,17 @@ def load_migrations(folder: Path | None = None) -> list[Migration]:
     return migrations
 
 
-def pending(connection: Connection, migrations: list[Migration]) -> list[Migration]:
+def pending(connection: Connection, migrations: list[Migration], record: Record = SCHEMA) -> list[Migration]:
     """
     Tell which migrations the database has not seen.
 
     Raises:
         ConfigurationFault: An applied file was edited afterwards, or the database is newer than this program.
     """
-    row = connection.execute(QUERIES["has_migration_table"]).fetchone()
+    row = connection.execute(record.has_table).fetchone()
     if row is None or not row[0]:
         return migrations
-    applied: dict[int, str] = dict(connection.execute(QUERIES["applied_migrations"]).fetchall())
+    applied: dict[int, str] = dict(connection.execute(record.applied).fetchall())
     known = {migration.version: migration for migration in migrations}
     for version, checksum in applied.items():
         if version not in known:
@@ -63,25 +82,28 @@ def pending(connection: Connection, migrations: list[Migration]) -> list[Migrati
     return [migration for migration in migrations if migration.version not in applied]
 
 
-def migrate(connection: Connection, migrations: list[Migration] | None = None) -> list[Migration]:
+def migrate(
+    connection: Connection, migrations: list[Migration] | None = None, record: Record = SCHEMA
+) -> list[Migration]:
     """
     Apply what is pending, one transaction a file, under an advisory lock, and return what was applied.
 
     Args:
         connection: With the owner's rights (`connect(..., role=None)`).
         migrations: Defaults to the shipped files.
+        record: Of the set they belong to.
     """
     migrations = load_migrations() if migrations is None else migrations
     applied: list[Migration] = []
     connection.execute(QUERIES["lock_migrations"])
     try:
         with connection.transaction():
-            connection.execute(QUERIES["create_migration_table"])
-        for migration in pending(connection, migrations):
+            connection.execute(record.create_table)
+        for migration in pending(connection, migrations, record):
             with connection.transaction():
                 connection.execute(migration.statements.encode())
                 connection.execute(
-                    QUERIES["record_migration"],
+                    record.add,
                     {"version": migration.version, "name": migration.name, "checksum": migration.checksum},
                 )
             applied.append(migration)

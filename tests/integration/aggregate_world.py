@@ -8,6 +8,7 @@ from uuid import UUID
 import psycopg
 
 from pipeline.aggregate import worker
+from pipeline.aggregate.rows import COPY, RowWriter
 from pipeline.aggregate.store import Fence
 from pipeline.aggregate.worker import Pace, Worker
 from pipeline.bootstrap import catalogue_view
@@ -136,7 +137,7 @@ class Scripted(Reader):
         return next(self._polls, [])
 
 
-def new_worker(connection: Connection, *, flush_events: int = 10**9) -> Worker:
+def new_worker(connection: Connection, *, flush_events: int = 10**9, writer: RowWriter = COPY) -> Worker:
     """A worker that flushes when nothing more comes, when told to, or after so many events."""
 
     def open_log() -> tuple[Fence, int]:
@@ -144,7 +145,7 @@ def new_worker(connection: Connection, *, flush_events: int = 10**9) -> Worker:
         return Fence(TOPIC, log.log_id, read_generation(connection)), log.partition_count
 
     pace = Pace(flush_events=flush_events, flush_seconds=10**9)
-    return Worker(connection, TOPIC, open_log=open_log, load_catalogue=catalogue_view, pace=pace)
+    return Worker(connection, TOPIC, open_log=open_log, load_catalogue=catalogue_view, pace=pace, writer=writer)
 
 
 def drain(worker_: Worker) -> None:
@@ -153,9 +154,9 @@ def drain(worker_: Worker) -> None:
         pass
 
 
-def aggregate(connection: Connection, log: LogInMemory, *, messages_each: int = 100) -> None:
+def aggregate(connection: Connection, log: LogInMemory, *, messages_each: int = 100, writer: RowWriter = COPY) -> None:
     """Have a new worker aggregate all that is in the log."""
-    worker_ = new_worker(connection)
+    worker_ = new_worker(connection, writer=writer)
     Reader(log, worker_, list(log.partitions), messages_each)
     drain(worker_)
 

@@ -52,6 +52,7 @@ INSERT INTO invoice_line
 INSERT INTO invoice_entry VALUES (1, 'issued', 1), (2, 'draft', 1);
 UPDATE invoice SET state = 'issued', number = 'INV-1', issued_on = '2013-07-01', due_on = '2013-07-15',
     proven_at = now(), proof = '{{}}', document = '{{}}', document_digest = 'digest' WHERE invoice_id = 'issued';
+INSERT INTO retention_edge (known_number, edge_at, dropped_before) VALUES (1, '2012-03-01Z', '2012-01-01Z');
 INSERT INTO proof_failure VALUES ('draft', 'acme', '2013-05-31T22:00Z', now(), '{{}}', NULL);
 INSERT INTO decision (topic, partition, log_offset, index_in_message, outcome, reason, log_time, payload)
     VALUES ('usage.events', 0, 80, 0, 'parked', 'unknown_meter', now(), 'x');
@@ -89,6 +90,18 @@ BREAKS: dict[str, LiteralString] = {
         " ('0000000000000001', sha256('a'), 'read', NULL),"
         " ('0000000000000002', sha256('b'), 'read', '0000000000000001'),"
         " ('0000000000000003', sha256('c'), 'read', '0000000000000001')"
+    ),
+    "retention_edge_span_ck": (
+        "INSERT INTO retention_edge (known_number, edge_at, dropped_before) VALUES (2, '2012-03-02Z', '2012-03-01Z')"
+    ),
+    "retention_edge_midnight_ck": (
+        "INSERT INTO retention_edge (known_number, edge_at, dropped_before) VALUES (2, '2012-06-01T01Z', '2012-03-01Z')"
+    ),
+    "retention_edge_rises_ck": (
+        "INSERT INTO retention_edge (known_number, edge_at, dropped_before) VALUES (2, '2012-02-01Z', '2011-12-01Z')"
+    ),
+    "dirty_mark_retention_ck": (
+        "INSERT INTO dirty_mark (subject, time_from, time_to) VALUES ('vm-1', '2011-12-31T23:55Z', '2012-02-01Z')"
     ),
     "installation_one_row_ck": "INSERT INTO installation (only_row) VALUES (false)",
     "installation_pkey": "INSERT INTO installation (only_row) VALUES (true)",
@@ -287,7 +300,7 @@ BREAKS: dict[str, LiteralString] = {
 
 APPEND_ONLY = (
     "catalogue_version", "meter_version", "price_version", "subscription", "subscription_end", "price_binding",
-    "assignment", "decision_change", "ledger_entry", "ledger_transaction", "proof_failure",
+    "assignment", "decision_change", "ledger_entry", "ledger_transaction", "proof_failure", "retention_edge",
 )  # fmt: skip
 
 # What a stage may do beyond reading and adding. Everything that is not here it may not.
@@ -297,7 +310,7 @@ MAY_UPDATE = {
     "booked_charge", "billing_period", "invoice", "number_series", "payment_attempt",
 }  # fmt: skip
 MAY_DELETE = {"decision_queue", "dirty_mark", "dirty_item", "invoice", "invoice_line", "invoice_entry"}
-MAY_ONLY_READ = {"schema_migration", "installation"}
+MAY_ONLY_READ = {"schema_migration", "installation", "retention_edge"}
 # Stages know no tokens: neither whose they are nor how to make one.
 MAY_NOTHING = {"collector_token"}
 # The collector reads usage, whose it is, and tokens; what is not here it cannot reach.

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.tidy.source import SourceFile, imported_modules, pipeline_files
+from tests.tidy.source import PIPELINE, SourceFile, imported_modules, pipeline_files
 
 # Library -> path prefixes of the only modules that may import it.
 HOMES: dict[str, tuple[str, ...]] = {
@@ -101,3 +101,16 @@ def test_times_have_a_zone(file: SourceFile) -> None:
     ]
 
     assert naive == []
+
+
+def test_no_money_path_reads_what_is_for_looking() -> None:
+    """Continuous aggregates lag; only maintenance names them, and reports may."""
+    allowed = {"maintenance", "reports"}
+    files = [path for path in PIPELINE.rglob("*") if path.suffix in (".py", ".sql")]
+    found = [
+        path.relative_to(PIPELINE).as_posix()
+        for path in files
+        if "usage_by_" in path.read_text(encoding="utf-8") and path.relative_to(PIPELINE).parts[0] not in allowed
+    ]
+
+    assert found == []

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 from pipeline.aggregate.model import Decision, EpochState, MeterRule, Outcome, PartitionProgress
-from pipeline.aggregate.rules import EventFold, MeterBook, Record, arrivals, epochs_named
+from pipeline.aggregate.rules import NO_EDGE_US, EventFold, MeterBook, Record, arrivals, epochs_named
 from pipeline.domain.identity import format_sequenced_id, home_partition
 from pipeline.domain.slots import US_PER_SECOND, from_us, to_us
 
@@ -81,9 +81,10 @@ class Folding:
         ignored: Iterable[str] = (IGNORED,),
         partition_count: int = 1,
         epochs: dict[tuple[str, str], EpochState] | None = None,
+        edge_us: int = NO_EDGE_US,
     ) -> None:
         self.epochs: dict[tuple[str, str], EpochState] = {} if epochs is None else epochs
-        self.fold = EventFold(MeterBook(meters, ignored), partition_count, self.epochs)
+        self.fold = EventFold(MeterBook(meters, ignored, edge_us), partition_count, self.epochs)
         self.progress = {number: PartitionProgress(0, 0, 0, 0) for number in range(partition_count)}
 
     def send(

@@ -353,6 +353,21 @@ def test_a_meter_of_hours_alone_reads_no_value() -> None:
     assert folding.fold.folded.samples == {}
 
 
+def test_what_lies_behind_the_retention_edge_is_parked() -> None:
+    """An event before it changes nothing and keeps its bytes; one at it counts; what is no usage is taken as ever."""
+    folding = Folding(edge_us=second(600))
+    assert folding.send(event(1, at_us=second(600) - 1)) == ["parked"]
+    assert folding.send(event(2, at_us=second(600))) == ["counted"]
+    assert folding.send(event(3, at_us=second(0), kind=IGNORED)) == ["ignored"]
+    assert folding.send(event(4, at_us=second(0), kind="test.other.v1")) == ["parked"]
+    assert folding.send(event(5, at_us=second(0), kind="rackmeter.control.retired.v1", data={})) == ["control"]
+    assert folding.reasons[0] == "behind_retention"
+    assert "2013-07-01T00:10:00+00:00" in folding.decisions[0].detail
+    assert folding.decisions[0].payload is not None
+    assert "unknown_meter" in folding.reasons
+    assert 1 in folding.state().parked
+
+
 def test_the_book_names_meters_and_orders_them() -> None:
     """Every version of every ordered meter over a type is given, and a version's meter is known by its id."""
     book = MeterBook(METERS, ())

@@ -1,0 +1,1 @@
+"""The pipeline on TimescaleDB itself: `make test-timescale`."""
