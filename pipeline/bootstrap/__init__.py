@@ -1,6 +1,6 @@
 """The only place that wires: settings become adapters, adapters become stages and jobs."""
 
-from pipeline.bootstrap.jobs import adopt_log, close_periods, replay_trace, settle_duplicates, verify
+from pipeline.bootstrap.jobs import adopt_log, close_periods, replay_trace, settle_duplicates, verify, verify_books
 from pipeline.bootstrap.stages import (
     CHARGES_TOPIC,
     EVENTS_TOPIC,
@@ -32,4 +32,5 @@ __all__ = [
     "settle_duplicates",
     "totals_worker",
     "verify",
+    "verify_books",
 ]

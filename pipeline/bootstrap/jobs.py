@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pipeline.ingest.replay import Progress, ReplayOptions, ReplayReport
     from pipeline.ingest.trace_csv import Trace
     from pipeline.invoice_batch.model import CloseRequest, Listener, Ports, RunReport
+    from pipeline.proof.chain import ChainReport
     from pipeline.proof.report import Report
     from pipeline.runtime.log_adoption import Adoption
 
@@ -155,3 +156,13 @@ def verify(settings: Settings, *, invoice: str | None = None, month: tuple[int, 
     with database(settings, "rackmeter-verify") as connection:
         chosen = select_invoices(connection, invoice=invoice, month=month)
         return verify_invoices(connection, settings.archive_dir, chosen)
+
+
+def verify_books(settings: Settings, expected: tuple[int, str] | None = None) -> "ChainReport":
+    """Recompute the chain of the books and compare it with the journal, and with a head kept elsewhere."""
+    from pipeline.proof.chain import verify_chain
+    from pipeline.runtime.journal import Journal
+
+    Journal(settings.journal_dir)  # a folder that is not there is no empty journal
+    with database(settings, "rackmeter-verify") as connection:
+        return verify_chain(connection, settings.journal_dir, expected)

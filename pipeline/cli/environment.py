@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NOT_SET", "REQUIRED", "check_environment", "described", "masked", "reading", "settings_for"]
 
-REQUIRED = ("kafka_bootstrap_servers", "database_url", "archive_dir", "documents_dir", "state_dir")
+REQUIRED = ("kafka_bootstrap_servers", "database_url", "archive_dir", "documents_dir", "journal_dir", "state_dir")
 
 _URL_PASSWORD = re.compile(r"(://[^:@/]*:).*@")
 _WORD_PASSWORD = re.compile(r"(password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&]*)", re.IGNORECASE)

@@ -15,6 +15,7 @@ GIVEN = {
     "RACKMETER_ARCHIVE_DIR": "/archive",
     "RACKMETER_DOCUMENTS_DIR": "/documents",
     "RACKMETER_STATE_DIR": "/state",
+    "RACKMETER_JOURNAL_DIR": "/journal",
 }
 
 
@@ -109,7 +110,7 @@ def test_what_is_not_needed_may_be_missing() -> None:
     """It has a value that says so; what is needed must be there all the same."""
     settings = Settings.from_environment(
         {"DATABASE_URL": "postgresql://db/x"},
-        not_needed=("kafka_bootstrap_servers", "archive_dir", "documents_dir", "state_dir"),
+        not_needed=("kafka_bootstrap_servers", "archive_dir", "documents_dir", "journal_dir", "state_dir"),
     )
 
     assert (settings.kafka_bootstrap_servers, settings.archive_dir) == (NOT_SET, Path(NOT_SET))
