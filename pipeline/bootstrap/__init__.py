@@ -1,6 +1,7 @@
 """The only place that wires: settings become adapters, adapters become stages and jobs."""
 
 from pipeline.bootstrap.jobs import adopt_log, close_periods, replay_trace, settle_duplicates, verify, verify_books
+from pipeline.bootstrap.looking import event_finder, trace_event
 from pipeline.bootstrap.stages import (
     CHARGES_TOPIC,
     EVENTS_TOPIC,
@@ -26,11 +27,13 @@ __all__ = [
     "catalogue_view",
     "close_periods",
     "database",
+    "event_finder",
     "exit_code_of",
     "replay_trace",
     "run_stage",
     "settle_duplicates",
     "totals_worker",
+    "trace_event",
     "verify",
     "verify_books",
 ]

@@ -12,6 +12,7 @@ from pipeline.cli import (
     close,
     demo,
     doctor,
+    explain,
     invoices,
     ledger,
     log,
@@ -69,7 +70,7 @@ def rackmeter(
     """
 
 
-for _part in (demo, up, run, setup, doctor, status, replay, close):
+for _part in (demo, up, run, setup, doctor, status, replay, close, explain):
     app.add_typer(_part.app)
 for _group, _name in (
     (catalogue, "catalogue"),

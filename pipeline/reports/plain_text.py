@@ -5,10 +5,13 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from pipeline.domain.errors import ConfigurationFault
-from pipeline.reports.books import BookedTransaction, Row, Summary
+
+if TYPE_CHECKING:
+    from pipeline.reports.books import BookedTransaction, Row, Summary
 
 #: What each kind of ledger account is to an accountant.
 ROOTS = {
@@ -32,7 +35,7 @@ class Dialect(StrEnum):
     BEANCOUNT = "beancount"
 
 
-def export_lines(dialect: Dialect, summary: Summary, transactions: Iterable[BookedTransaction]) -> Iterator[str]:
+def export_lines(dialect: Dialect, summary: "Summary", transactions: "Iterable[BookedTransaction]") -> Iterator[str]:
     """
     Give the lines of a file with every posting, ending with an assertion of every account's balance.
 
@@ -101,7 +104,7 @@ def beancount_account(name: str, kind: str, currency: str) -> str:
     return ":".join([root, kind.title().replace("_", ""), *map(beancount_part, owner), currency])
 
 
-def _hledger(summary: Summary, transactions: Iterable[BookedTransaction]) -> Iterator[str]:
+def _hledger(summary: "Summary", transactions: "Iterable[BookedTransaction]") -> Iterator[str]:
     yield "decimal-mark ."
     for currency in sorted({row["currency"] for row in summary.accounts}):
         yield f"commodity 1000.{'0' * DECIMALS} {currency}"
@@ -123,7 +126,7 @@ def _hledger(summary: Summary, transactions: Iterable[BookedTransaction]) -> Ite
             yield f"    {_account(row, hledger_account)}  0 {currency} = {_number(row['balance'])} {currency}"
 
 
-def _beancount(summary: Summary, transactions: Iterable[BookedTransaction]) -> Iterator[str]:
+def _beancount(summary: "Summary", transactions: "Iterable[BookedTransaction]") -> Iterator[str]:
     if summary.first_at is None or summary.last_at is None:
         return
     for row in summary.accounts:
@@ -147,7 +150,7 @@ def _beancount(summary: Summary, transactions: Iterable[BookedTransaction]) -> I
         yield f"{_day(summary.last_at) + timedelta(days=1)} balance {_account(row, beancount_account)}  {balance}"
 
 
-def _account(row: Row, named: Callable[[str, str, str], str]) -> str:
+def _account(row: "Row", named: Callable[[str, str, str], str]) -> str:
     return named(row["name"], row["kind"], row["currency"])
 
 

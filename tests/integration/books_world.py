@@ -1,15 +1,25 @@
 """Books to seal and to look at: a database with some postings, a journal, a sealer."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from typer.testing import CliRunner, Result
+
+from pipeline.cli.main import app
 from pipeline.proof.chain import ChainReport, verify_chain
 from pipeline.runtime.journal import Journal
 from pipeline.runtime.metrics import Health
 from pipeline.runtime.postgres import Connection, connect
 from pipeline.sealer.worker import Worker
+from tests.integration import proof_world
+from tests.integration.proof_world import World
+from tests.integration.test_proof import copied_database
+
+ODD_NAME = "a:b  ;c (d) é"
 
 ACCOUNTS = """
 INSERT INTO seller VALUES ('host', 'A host', '{}', '', '', 'INV-', 'Europe/Amsterdam', 1);
@@ -89,3 +99,38 @@ def make_books(database_url: str, folder: Path) -> Iterator[Books]:
         yield Books(database_url, journal_dir, owner)
     finally:
         owner.close()
+
+
+@contextmanager
+def closed_world(server_url: str, template: str, folder: Path) -> Iterator[World]:
+    """July 2013 of two accounts, closed and sealed; nobody changes it."""
+    with copied_database(server_url, template) as (_, url):
+        built = proof_world.build(url, folder)
+        (folder / "journal").mkdir()
+        with built.admin() as admin:
+            admin.execute(
+                "INSERT INTO ledger_account (name, kind, product, currency) VALUES (%s, 'revenue', %s, 'EUR')",
+                (f"revenue:{ODD_NAME}:EUR", ODD_NAME),
+            )
+        worker = Worker(built.connect, Journal(folder / "journal"), Health("sealer"))
+        worker.step()
+        worker.close()
+        yield built
+
+
+def run(world: World, *arguments: str) -> Result:
+    """A command in the settings of a world; our errors come as they are."""
+    environment = {
+        "DATABASE_URL": world.database_url,
+        "RACKMETER_ARCHIVE_DIR": str(world.archive_dir),
+        "RACKMETER_JOURNAL_DIR": str(world.folder / "journal"),
+        "KAFKA_BOOTSTRAP_SERVERS": None,
+    }
+    return CliRunner().invoke(app, list(arguments), env=environment, catch_exceptions=False)
+
+
+def data(world: World, *arguments: str) -> Any:
+    """What a command that succeeds prints as JSON."""
+    result = run(world, *arguments, "--format", "json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)

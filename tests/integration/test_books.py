@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import re
 import shutil
 import subprocess
@@ -13,59 +12,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from pipeline.cli.main import app
 from pipeline.domain.errors import ConfigurationFault
 from pipeline.reports.plain_text import ROOTS
-from pipeline.runtime.journal import Journal
-from pipeline.runtime.metrics import Health
-from pipeline.sealer.worker import Worker
-from tests.integration import proof_world
+from tests.integration.books_world import ODD_NAME, closed_world, data, run
 from tests.integration.proof_world import World
-from tests.integration.test_proof import copied_database
 
 pytestmark = pytest.mark.real
-
-ODD_NAME = "a:b  ;c (d) é"
 
 
 @pytest.fixture(scope="module")
 def world(server_url: str, migrated_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """July 2013 of two accounts, closed and sealed; nobody changes it."""
-    with copied_database(server_url, migrated_template) as (_, url):
-        built = proof_world.build(url, tmp_path_factory.mktemp("books"))
-        (built.folder / "journal").mkdir()
-        with built.admin() as admin:
-            admin.execute(
-                "INSERT INTO ledger_account (name, kind, product, currency) VALUES (%s, 'revenue', %s, 'EUR')",
-                (f"revenue:{ODD_NAME}:EUR", ODD_NAME),
-            )
-        worker = Worker(built.connect, Journal(built.folder / "journal"), Health("sealer"))
-        assert worker.step()
-        worker.close()
+    with closed_world(server_url, migrated_template, tmp_path_factory.mktemp("books")) as built:
         yield built
-
-
-def run(world: World, *arguments: str) -> Result:
-    environment = {
-        "DATABASE_URL": world.database_url,
-        "RACKMETER_ARCHIVE_DIR": str(world.archive_dir),
-        "RACKMETER_JOURNAL_DIR": str(world.folder / "journal"),
-        "KAFKA_BOOTSTRAP_SERVERS": None,
-    }
-    return CliRunner().invoke(app, list(arguments), env=environment, catch_exceptions=False)
-
-
-def data(world: World, *arguments: str) -> Any:
-    result = run(world, *arguments, "--format", "json")
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
 
 
 def scalar(world: World, query: str, *parameters: object) -> Any:
     with world.admin() as admin:
-        row = admin.execute(query, parameters).fetchone()  # type: ignore[call-overload]
+        row = admin.execute(query, parameters).fetchone()
     return None if row is None else row[0]
 
 

@@ -14,8 +14,8 @@ GIVEN = {
     "DATABASE_URL": "postgresql://rackmeter@database/rackmeter",
     "RACKMETER_ARCHIVE_DIR": "/archive",
     "RACKMETER_DOCUMENTS_DIR": "/documents",
-    "RACKMETER_STATE_DIR": "/state",
     "RACKMETER_JOURNAL_DIR": "/journal",
+    "RACKMETER_STATE_DIR": "/state",
 }
 
 
