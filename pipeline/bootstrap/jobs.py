@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pipeline.ingest.replay import Progress, ReplayOptions, ReplayReport
     from pipeline.ingest.trace_csv import Trace
     from pipeline.invoice_batch.model import CloseRequest, Listener, Ports, RunReport
+    from pipeline.payments.store import Undecided
     from pipeline.proof.chain import ChainReport
     from pipeline.proof.report import Report
     from pipeline.runtime.log_adoption import Adoption
@@ -114,9 +115,14 @@ def _close_ports(settings: Settings) -> "Ports":
     from pipeline.payments.attempts import request_payments
     from pipeline.payments.manual import ManualGateway, creditor_reference
     from pipeline.proof.verify import owed_without_invoice, verify_invoices
+    from pipeline.runtime.journal import Journal
     from pipeline.runtime.topics import watermarks
 
     gateways = {"manual": ManualGateway()}
+    journal = Journal(settings.journal_dir)
+
+    def write_down(intents: "Sequence[Undecided]") -> None:
+        journal.append("payments", [intent.record for intent in intents])
 
     def prove(connection: Connection, invoice_ids: Sequence[str]) -> dict[str, ProofResult]:
         report = verify_invoices(connection, settings.archive_dir, invoice_ids)
@@ -144,8 +150,11 @@ def _close_ports(settings: Settings) -> "Ports":
             partition: high
             for partition, (_, high) in watermarks(settings.kafka_bootstrap_servers, EVENTS_TOPIC).items()
         },
-        request_payments=lambda connection, invoice_ids: request_payments(connection, gateways, invoice_ids),
+        request_payments=lambda connection, invoice_ids: request_payments(
+            connection, gateways, invoice_ids, write_down
+        ),
         payment_reference=lambda gateway, number: creditor_reference(number) if gateway == "manual" else "",
+        journal=journal,
     )
 
 

@@ -1,20 +1,28 @@
 """Control flow of payment attempts: intent, call, outcome."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from pipeline.domain.errors import ConfigurationFault
 from pipeline.payments import store
 from pipeline.payments.gateway import Gateway
+from pipeline.payments.store import Undecided
 from pipeline.runtime.postgres import Connection
 
 
-def request_payments(connection: Connection, gateways: Mapping[str, Gateway], invoice_ids: Sequence[str]) -> int:
+def request_payments(
+    connection: Connection,
+    gateways: Mapping[str, Gateway],
+    invoice_ids: Sequence[str],
+    write_down: Callable[[Sequence[Undecided]], None] = lambda _intents: None,
+) -> int:
     """
     Ask for the money of issued invoices; harmless to repeat, and safe while another run does the same.
 
     Args:
         connection: Autocommit, outside a transaction: each step commits by itself.
         gateways: By name, as billing accounts name them.
+        invoice_ids: Of issued invoices.
+        write_down: Keeps outside what is going to be asked for, before anybody is.
 
     Returns:
         How many attempts got an outcome.
@@ -27,7 +35,9 @@ def request_payments(connection: Connection, gateways: Mapping[str, Gateway], in
         store.intend(connection, invoice_id)
     answered = 0
     unknown: list[str] = []
-    for undecided in store.undecided(connection, invoice_ids):
+    waiting = store.undecided(connection, invoice_ids)
+    write_down([undecided for undecided in waiting if not undecided.asked])
+    for undecided in waiting:
         attempt = undecided.attempt
         gateway = gateways.get(undecided.gateway)
         if gateway is None:

@@ -22,6 +22,18 @@ class Undecided:
     gateway: str
     asked: bool
 
+    @property
+    def record(self) -> dict[str, str | int]:
+        """What is kept of it outside the database."""
+        return {
+            "idempotency_key": self.attempt.idempotency_key,
+            "invoice_id": self.attempt.invoice_id,
+            "attempt_number": self.attempt.attempt_number,
+            "gateway": self.gateway,
+            "amount_minor": self.attempt.amount.minor,
+            "currency": self.attempt.amount.currency,
+        }
+
 
 def intend(connection: Connection, invoice_id: str) -> None:
     """Write down that an issued invoice's money will be asked for; nothing where there is nothing to pay."""

@@ -1,13 +1,13 @@
 """Recompute the chain of the books and compare it with what was written outside; shares no code with the sealer."""
 
 import hashlib
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from pipeline.proof.outside import check_documents, documents_outside
+from pipeline.proof.outside_lines import OutsideLine, read_stream
 from pipeline.proof.report import Findings
 from pipeline.runtime.postgres import Connection
 from pipeline.runtime.sql import load_queries
@@ -37,14 +37,6 @@ class ChainReport:
     differences: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class OutsideLine:
-    """A line of a journal's file that can be read."""
-
-    number: int
-    record: Mapping[str, Any]
-
-
 def verify_chain(connection: Connection, journal_dir: Path, expected: tuple[int, str] | None = None) -> ChainReport:
     """
     Recompute every hash, and compare order, presence and ends with the journal.
@@ -55,7 +47,7 @@ def verify_chain(connection: Connection, journal_dir: Path, expected: tuple[int,
         expected: A position and its hash (hex) that somebody kept elsewhere.
     """
     findings = Findings()
-    before = _heads(journal_dir, Findings())
+    before, documents_before = _heads(journal_dir, Findings()), documents_outside(journal_dir)
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         row = connection.execute(QUERIES["chain_extent"]).fetchone() or (0, 0, 0, 0)
@@ -66,6 +58,7 @@ def verify_chain(connection: Connection, journal_dir: Path, expected: tuple[int,
             findings.add("order", f"the chain goes from {first} to {last} and has {count} positions")
         for transaction_id, key in connection.execute(QUERIES["chain_passed_over"]).fetchall():
             findings.add("presence", f"transaction {transaction_id} ({key}) is not in the chain, later ones are")
+        check_documents(connection, journal_dir, documents_before, findings)
         batches = [int(row[0]) for row in connection.execute(QUERIES["chain_batches"]).fetchall()]
     known = {0: _genesis(database_id).hex()} | hashes
     _check_heads_in_chain(before, known, last, database_id, findings)
@@ -136,38 +129,3 @@ def _check_chain_in_heads(journal_dir: Path, batches: Sequence[int], findings: F
 
 def _heads(journal_dir: Path, findings: Findings) -> list[OutsideLine]:
     return read_stream(journal_dir / HEADS, findings)
-
-
-def read_stream(path: Path, findings: Findings) -> list[OutsideLine]:
-    """
-    Read a stream's lines in order; what was altered, cut out or put in is a difference.
-
-    What a crash left of a line is no JSON, and the next whole line goes on from the one before it.
-    """
-    if not path.is_file():
-        return []
-    previous = hashlib.sha256(f"rackmeter journal 1\n{path.stem}".encode()).hexdigest()
-    lines: list[OutsideLine] = []
-    torn: int | None = None
-    for place, data in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
-        value = _json(data)
-        if not isinstance(value, dict):
-            torn = torn or place
-            continue
-        if value.get("previous") != previous or value.get("number") != len(lines) + 1:
-            findings.add(
-                "journal", f"{path.name} is not as it was written: line {place} does not go on from those before"
-            )
-            return lines
-        previous, torn = hashlib.sha256(data).hexdigest(), None
-        lines.append(OutsideLine(value["number"], value["record"]))
-    if torn is not None:
-        findings.add("journal", f"{path.name} is not as it was written: line {torn} cannot be read")
-    return lines
-
-
-def _json(data: bytes) -> object:
-    try:
-        return json.loads(data)
-    except ValueError:
-        return None

@@ -50,3 +50,6 @@ CROSS JOIN LATERAL (
 WHERE c.position > %(after)s
 ORDER BY c.position
 LIMIT %(limit)s
+
+-- name: issued_documents
+SELECT invoice_id, number, document_digest FROM invoice WHERE state = 'issued'

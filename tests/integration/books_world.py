@@ -106,13 +106,12 @@ def closed_world(server_url: str, template: str, folder: Path) -> Iterator[World
     """July 2013 of two accounts, closed and sealed; nobody changes it."""
     with copied_database(server_url, template) as (_, url):
         built = proof_world.build(url, folder)
-        (folder / "journal").mkdir()
         with built.admin() as admin:
             admin.execute(
                 "INSERT INTO ledger_account (name, kind, product, currency) VALUES (%s, 'revenue', %s, 'EUR')",
                 (f"revenue:{ODD_NAME}:EUR", ODD_NAME),
             )
-        worker = Worker(built.connect, Journal(folder / "journal"), Health("sealer"))
+        worker = Worker(built.connect, Journal(built.journal_dir), Health("sealer"))
         worker.step()
         worker.close()
         yield built
@@ -123,7 +122,7 @@ def run(world: World, *arguments: str) -> Result:
     environment = {
         "DATABASE_URL": world.database_url,
         "RACKMETER_ARCHIVE_DIR": str(world.archive_dir),
-        "RACKMETER_JOURNAL_DIR": str(world.folder / "journal"),
+        "RACKMETER_JOURNAL_DIR": str(world.journal_dir),
         "KAFKA_BOOTSTRAP_SERVERS": None,
     }
     return CliRunner().invoke(app, list(arguments), env=environment, catch_exceptions=False)

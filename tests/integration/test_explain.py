@@ -23,7 +23,7 @@ def world(server_url: str, migrated_template: str, tmp_path_factory: pytest.Temp
 
 def rows(world: World, query: str) -> list[Any]:
     with world.admin() as admin:
-        return admin.execute(query).fetchall()  # type: ignore[call-overload,no-any-return]
+        return admin.execute(query).fetchall()
 
 
 def of(nodes: list[dict[str, Any]], what: str) -> list[dict[str, Any]]:

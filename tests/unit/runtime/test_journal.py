@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.domain.errors import ConfigurationFault, InvariantViolation
-from pipeline.proof.chain import read_stream
+from pipeline.proof.outside_lines import read_stream
 from pipeline.proof.report import Findings
 from pipeline.runtime.journal import Journal
 
