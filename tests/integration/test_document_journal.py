@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,10 @@ import pytest
 from pipeline.domain.errors import InvariantViolation, TransientFault
 from pipeline.invoice_batch.model import CloseRequest
 from pipeline.invoice_batch.worker import Worker
+from pipeline.payments.attempts import request_payments
+from pipeline.payments.gateway import Attempt, GatewayOutcome
+from pipeline.payments.manual import ManualGateway
+from pipeline.payments.store import Undecided
 from pipeline.proof.outside import check_documents, documents_outside
 from pipeline.proof.report import Findings
 from pipeline.runtime.journal import Journal
@@ -144,3 +149,34 @@ def test_changed_documents_are_found(world: World) -> None:
     assert differences(world) == [f"invoice {rest[-1][0]} is issued and not in the journal"]
     file.write_bytes(b"".join([*kept, last.replace(b'"currency":"EUR"', b'"currency":"USD"')]))
     assert differences(world) == [f"the journal's document {rest[-1][0]} is not what its digest says"]
+
+
+class _Gateway(ManualGateway):
+    """Looks, each time it is asked, whether that is in the journal already."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self.asked: list[str] = []
+
+    def request(self, attempt: Attempt) -> GatewayOutcome:
+        known = {line.record["idempotency_key"]: line.record for line in self.journal.backwards("payments")}
+        assert known[attempt.idempotency_key]["amount_minor"] == attempt.amount.minor
+        self.asked.append(attempt.idempotency_key)
+        return super().request(attempt)
+
+
+def test_a_payment_is_in_the_journal_before_anybody_is_asked(world: World) -> None:
+    """With its key and amount, so that a restored database can find what it has forgotten."""
+    gateway = _Gateway(world.journal)
+
+    def write_down(intents: Sequence[Undecided]) -> None:
+        world.journal.append("payments", [intent.record for intent in intents])
+
+    ports = replace(
+        world.ports(), request_payments=lambda c, ids: request_payments(c, {"manual": gateway}, ids, write_down)
+    )
+    with closing(world.connect()) as connection:
+        Worker(connection, ports, world.documents_dir).close(CloseRequest("2013-07", NOW, issued_on=ISSUED_ON))
+
+    assert sorted(gateway.asked) == sorted(row[0] for row in world.all("SELECT idempotency_key FROM payment_attempt"))
+    assert gateway.asked
