@@ -40,10 +40,6 @@ class Stretch:
     below: str
     beyond: str
 
-    def behind(self, xid: str, ledger_transaction_id: int) -> "Stretch":
-        """Give what is left behind a transaction."""
-        return replace(self, after_xid=xid, after_id=ledger_transaction_id)
-
 
 @contextmanager
 def faults_named() -> Iterator[None]:
@@ -100,12 +96,11 @@ def unsealed(connection: Connection, stretch: Stretch, limit: int) -> tuple[list
         },
     ).fetchall()
     postings = []
-    for (xid, transaction_id), group in groupby(rows, key=lambda row: row[:_FIELDS]):
+    for (_, transaction_id), group in groupby(rows, key=lambda row: row[:_FIELDS]):
         listed = list(group)
         entries = [row[_ENTRY:] for row in listed if row[_ENTRY] is not None]
         postings.append(Posting(transaction_id, listed[0][_FIELDS:_ENTRY], entries))
-        stretch = stretch.behind(xid, transaction_id)
-    return postings, stretch
+    return postings, replace(stretch, after_xid=rows[-1][0], after_id=rows[-1][1]) if rows else stretch
 
 
 def add(connection: Connection, links: Sequence[Link]) -> None:
