@@ -35,7 +35,7 @@ _SLICE = pa.schema([*POSITION, ("source", pa.string()), ("event_id", pa.string()
 
 
 class PartitionEvents:
-    """One partition's events; `message` and `event` are views once `open` said that there are any."""
+    """One partition's events; `message` and, by `open`, `event` are views once it was said that there are any."""
 
     def __init__(self, connection: Connection, duck: duckdb.DuckDBPyConnection, folder: Path) -> None:
         self._connection = connection
@@ -44,6 +44,19 @@ class PartitionEvents:
 
     def open(self, archive_dir: Path, topic: str, partition: int, last: tuple[int, int] = END) -> bool:
         """Make the views, of files up to a log's number and an offset in it; False where nothing is archived."""
+        if not self.open_messages(archive_dir, topic, partition, last):
+            return False
+        slices = (
+            (number, log_offset, part.index, part.source, part.event_id, part.value)
+            for number, log_offset, value in self.rows(DUCKDB_QUERIES["array_messages"])
+            for part in take_apart(value)
+        )
+        self.register("slice_rows", _SLICE, list(slices))
+        self.run(DUCKDB_QUERIES["open_events"])
+        return True
+
+    def open_messages(self, archive_dir: Path, topic: str, partition: int, last: tuple[int, int] = END) -> bool:
+        """Make the view of messages only, which takes none of them apart; False where nothing is archived."""
         log_number, offset_last = last
         files = self._connection.execute(
             QUERIES["archived_files"],
@@ -61,22 +74,15 @@ class PartitionEvents:
             for (number, offset_end), listed in groupby(files, key=lambda row: row[:2])
         ]
         self.run(_fill("open_messages", pieces=" UNION ALL ".join(pieces)))
-        slices = (
-            (number, log_offset, part.index, part.source, part.event_id, part.value)
-            for number, log_offset, value in self.rows(DUCKDB_QUERIES["array_messages"])
-            for part in take_apart(value)
-        )
-        self.register("slice_rows", _SLICE, list(slices))
-        self.run(DUCKDB_QUERIES["open_events"])
         return True
 
     def run(self, statement: str) -> None:
         """Run a statement."""
         self._duck.execute(statement)
 
-    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+    def rows(self, statement: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """Run a query, give its rows."""
-        return self._duck.execute(statement).fetchall()
+        return self._duck.execute(statement, parameters).fetchall()
 
     def row(self, statement: str) -> tuple[Any, ...]:
         """Run a query of one row."""

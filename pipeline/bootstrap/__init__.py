@@ -1,7 +1,8 @@
 """The only place that wires: settings become adapters, adapters become stages and jobs."""
 
 from pipeline.bootstrap.collector import owner_database, run_collector
-from pipeline.bootstrap.jobs import adopt_log, close_periods, replay_trace, settle_duplicates, verify
+from pipeline.bootstrap.jobs import adopt_log, close_periods, replay_trace, settle_duplicates, verify, verify_books
+from pipeline.bootstrap.looking import event_finder, trace_event
 from pipeline.bootstrap.payments import payment_gateways, reconcile_payments, retry_payment
 from pipeline.bootstrap.stages import (
     CHARGES_TOPIC,
@@ -28,6 +29,7 @@ __all__ = [
     "catalogue_view",
     "close_periods",
     "database",
+    "event_finder",
     "exit_code_of",
     "owner_database",
     "payment_gateways",
@@ -38,5 +40,7 @@ __all__ = [
     "run_stage",
     "settle_duplicates",
     "totals_worker",
+    "trace_event",
     "verify",
+    "verify_books",
 ]

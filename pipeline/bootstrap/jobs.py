@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pipeline.ingest.trace_csv import Trace
     from pipeline.invoice_batch.model import CloseRequest, Listener, Ports, RunReport
     from pipeline.payments.gateway import Gateway
+    from pipeline.proof.chain import ChainReport
     from pipeline.proof.report import Report
     from pipeline.runtime.log_adoption import Adoption
 
@@ -112,11 +113,15 @@ def adopt_log(settings: Settings, connection: Connection, topic: str, *, from_st
 
 
 def _close_ports(settings: Settings, gateways: "Mapping[str, Gateway]") -> "Ports":
+    from pipeline.bootstrap.payments import intents_to_journal
     from pipeline.invoice_batch.model import Ports, ProofResult
     from pipeline.payments.attempts import request_payments
     from pipeline.payments.manual import creditor_reference
     from pipeline.proof.verify import owed_without_invoice, verify_invoices
+    from pipeline.runtime.journal import Journal
     from pipeline.runtime.topics import watermarks
+
+    write_down = intents_to_journal(settings)
 
     def prove(connection: Connection, invoice_ids: Sequence[str]) -> dict[str, ProofResult]:
         report = verify_invoices(connection, settings.archive_dir, invoice_ids)
@@ -144,8 +149,11 @@ def _close_ports(settings: Settings, gateways: "Mapping[str, Gateway]") -> "Port
             partition: high
             for partition, (_, high) in watermarks(settings.kafka_bootstrap_servers, EVENTS_TOPIC).items()
         },
-        request_payments=lambda connection, invoice_ids: request_payments(connection, gateways, invoice_ids),
+        request_payments=lambda connection, invoice_ids: request_payments(
+            connection, gateways, invoice_ids, write_down
+        ),
         payment_reference=lambda gateway, number: creditor_reference(number) if gateway == "manual" else "",
+        journal=Journal(settings.journal_dir),
     )
 
 
@@ -156,3 +164,13 @@ def verify(settings: Settings, *, invoice: str | None = None, month: tuple[int, 
     with database(settings, "rackmeter-verify") as connection:
         chosen = select_invoices(connection, invoice=invoice, month=month)
         return verify_invoices(connection, settings.archive_dir, chosen)
+
+
+def verify_books(settings: Settings, expected: tuple[int, str] | None = None) -> "ChainReport":
+    """Recompute the chain of the books and compare it with the journal, and with a head kept elsewhere."""
+    from pipeline.proof.chain import verify_chain
+    from pipeline.runtime.journal import Journal
+
+    Journal(settings.journal_dir)  # a folder that is not there is no empty journal
+    with database(settings, "rackmeter-verify") as connection:
+        return verify_chain(connection, settings.journal_dir, expected)

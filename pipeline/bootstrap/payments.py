@@ -9,6 +9,7 @@ from pipeline.runtime.postgres import Connection
 from pipeline.runtime.settings import Settings
 
 if TYPE_CHECKING:
+    from pipeline.payments.attempts import WriteDown
     from pipeline.payments.gateway import Gateway
 
 
@@ -39,7 +40,8 @@ def reconcile_payments(settings: Settings, connection: Connection) -> list[str]:
     from pipeline.payments.attempts import reconcile_payments as reconcile
 
     with payment_gateways(settings) as gateways:
-        return list(dict.fromkeys(attempt.invoice_id for attempt in reconcile(connection, gateways)))
+        attempts = reconcile(connection, gateways, intents_to_journal(settings))
+        return list(dict.fromkeys(attempt.invoice_id for attempt in attempts))
 
 
 def retry_payment(settings: Settings, connection: Connection, name: str) -> str:
@@ -47,7 +49,15 @@ def retry_payment(settings: Settings, connection: Connection, name: str) -> str:
     from pipeline.payments.attempts import retry_payment as retry
 
     with payment_gateways(settings) as gateways:
-        return retry(connection, gateways, name)
+        return retry(connection, gateways, name, intents_to_journal(settings))
+
+
+def intents_to_journal(settings: Settings) -> "WriteDown":
+    """Give what keeps payment intents outside the database."""
+    from pipeline.runtime.journal import Journal
+
+    journal = Journal(settings.journal_dir)
+    return lambda intents: journal.append("payments", [intent.record for intent in intents])
 
 
 def _stripe_key(settings: Settings) -> str:

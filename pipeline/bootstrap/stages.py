@@ -23,7 +23,7 @@ EVENTS_TOPIC = "usage.events"
 TOTALS_TOPIC = "usage.totals"
 CHARGES_TOPIC = "billing.charges"
 
-Stage = Literal["aggregate", "archive", "totals", "rate", "ledger_sink"]
+Stage = Literal["aggregate", "archive", "totals", "rate", "ledger_sink", "sealer"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
 #: Exit codes of a stage, as sysexits has them: what the supervisor and a person do next follows from them.
@@ -106,6 +106,7 @@ def build_stage(stage: str, settings: Settings, health: metrics.Health, opened: 
         "totals": totals_worker,
         "rate": _rate,
         "ledger_sink": _ledger_sink,
+        "sealer": _sealer,
         "watch": _watch,
     }
     if stage not in builders:
@@ -270,6 +271,18 @@ def _watch(settings: Settings, health: metrics.Health, opened: contextlib.ExitSt
 
     folders = {"archive": settings.archive_dir, "documents": settings.documents_dir, "state": settings.state_dir}
     return Watch(_open_database(settings, "watch", opened), settings.kafka_bootstrap_servers, folders, health)
+
+
+def _sealer(settings: Settings, health: metrics.Health, opened: contextlib.ExitStack) -> Runnable:
+    from pipeline.runtime.journal import Journal
+    from pipeline.sealer.worker import Worker
+
+    name = f"rackmeter-sealer-{settings.worker_slot}"
+    worker = Worker(
+        lambda: connect(settings.database_url, application_name=name), Journal(settings.journal_dir), health
+    )
+    opened.callback(worker.close)
+    return worker
 
 
 def _committed_or_first(servers: str, partitions: Sequence[int]) -> dict[int, int]:

@@ -55,7 +55,7 @@ def close(
         issued_on=date_of(issue_on) if issue_on else None,
         account_ids=tuple(account) if account else None,
     )
-    settings = settings_for("kafka_bootstrap_servers", "database_url", "archive_dir", "documents_dir")
+    settings = settings_for("kafka_bootstrap_servers", "database_url", "archive_dir", "documents_dir", "journal_dir")
     await_broker(settings.kafka_bootstrap_servers)
     report = close_periods(settings, request)
     show_run(report, form)

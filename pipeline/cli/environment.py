@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NOT_SET", "REQUIRED", "check_environment", "described", "masked", "reading", "settings_for"]
 
-REQUIRED = ("kafka_bootstrap_servers", "database_url", "archive_dir", "documents_dir", "state_dir")
+REQUIRED = ("kafka_bootstrap_servers", "database_url", "archive_dir", "documents_dir", "journal_dir", "state_dir")
 
 # The trigger of 0011 that refuses a change of what retention has dropped; its message says so in full.
 BEHIND_RETENTION = "dirty_mark_retention_ck"

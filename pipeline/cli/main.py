@@ -14,6 +14,7 @@ from pipeline.cli import (
     collector,
     demo,
     doctor,
+    explain,
     invoices,
     ledger,
     log,
@@ -73,7 +74,7 @@ def rackmeter(
     """
 
 
-for _part in (demo, up, run, setup, doctor, status, replay, close):
+for _part in (demo, up, run, setup, doctor, status, replay, close, explain):
     app.add_typer(_part.app)
 for _group, _name in (
     (agent, "agent"),

@@ -19,6 +19,7 @@ class StageName(StrEnum):
     TOTALS = "totals"
     RATE = "rate"
     LEDGER_SINK = "ledger_sink"
+    SEALER = "sealer"
 
 
 @app.command(

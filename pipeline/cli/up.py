@@ -45,7 +45,14 @@ def up(
     with stopping_on_signals() as stop, running_services(folder, os.environ, say, partitions) as services:
         settings = local_settings(folder, services)
         say("running; logs are in the folder's logs/. For other commands, in another terminal:")
-        for name in ("kafka_bootstrap_servers", "database_url", "archive_dir", "documents_dir", "state_dir"):
+        for name in (
+            "kafka_bootstrap_servers",
+            "database_url",
+            "archive_dir",
+            "documents_dir",
+            "journal_dir",
+            "state_dir",
+        ):
             typer.echo(f"export {variable_name(name)}='{getattr(settings, name)}'")
         supervisor = stage_supervisor(folder, settings, workers)
         metrics = MetricsUrls(supervisor.report())

@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.domain.money import Money
 from pipeline.domain.period import Period
+from pipeline.runtime.journal import Journal
 from pipeline.runtime.postgres import Connection
 
 
@@ -148,6 +149,7 @@ class Ports:
         owe nothing for that period; a missing one counts as not proven. Called outside of a transaction.
     log_ends: partition -> the offset after the last record of usage.events, now.
     request_payments: issued invoices, by id -> how many attempts now have an outcome. Repeats are harmless.
+    journal: Takes each document before its number takes effect.
     payment_reference: gateway name, invoice number -> the reference the buyer pays under; '' where there is none.
     """
 
@@ -156,6 +158,7 @@ class Ports:
     log_ends: Callable[[], Mapping[int, int]]
     request_payments: Callable[[Connection, Sequence[str]], int]
     payment_reference: Callable[[str, str], str]
+    journal: Journal
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,6 +162,15 @@ SELECT DISTINCT i.seller, s.time_zone FROM invoice i JOIN seller s USING (seller
 SELECT invoice_id FROM invoice WHERE seller = %(seller)s AND state = 'proven'
 ORDER BY period_start, account_id COLLATE "C" LIMIT %(limit)s FOR UPDATE;
 
+-- name: lock_begun
+-- Invoices the journal has a document of and the database no number for; before the series, as in lock_proven.
+SELECT invoice_id FROM invoice
+WHERE seller = %(seller)s AND state = 'proven' AND invoice_id = ANY(%(invoice_ids)s::text[])
+ORDER BY period_start, account_id COLLATE "C" FOR UPDATE;
+
+-- name: series_next
+SELECT number_next FROM number_series WHERE seller = %(seller)s AND series = %(series)s;
+
 -- name: begin_series
 INSERT INTO number_series (seller, series) VALUES (%(seller)s, %(series)s) ON CONFLICT DO NOTHING;
 

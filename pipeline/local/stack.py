@@ -110,6 +110,7 @@ def local_settings(folder: Path, services: Services) -> Settings:
         database_url=services.database_url,
         archive_dir=folder / "archive",
         documents_dir=folder / "documents",
+        journal_dir=folder / "journal",
         state_dir=folder / "state",
         totals_pace_seconds=10.0,
         sweep_seconds=10.0,
@@ -126,7 +127,7 @@ def stage_supervisor(folder: Path, settings: Settings, workers: int = 1) -> Supe
         settings: Handed to the children through their environment.
         workers: How many aggregate workers; the other stages have one.
     """
-    for path in (settings.archive_dir, settings.documents_dir, settings.state_dir):
+    for path in (settings.archive_dir, settings.documents_dir, settings.journal_dir, settings.state_dir):
         path.mkdir(parents=True, exist_ok=True)
     specs = []
     for stage in STAGES:

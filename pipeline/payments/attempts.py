@@ -1,7 +1,7 @@
 """Control flow of payment attempts: intent, call, outcome."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from pipeline.domain.errors import ConfigurationFault
 from pipeline.payments import store
@@ -13,11 +13,19 @@ from pipeline.runtime.postgres import Connection
 
 LOGGER = logging.getLogger("rackmeter.payments")
 
+#: Keeps intents outside the database before a gateway is asked.
+WriteDown = Callable[[Sequence[Undecided]], None]
+
 #: A gateway that does not answer so often in a row is left alone for the rest of the run.
 UNANSWERED_MAX = 3
 
 
-def request_payments(connection: Connection, gateways: Mapping[str, Gateway], invoice_ids: Sequence[str]) -> int:
+def request_payments(
+    connection: Connection,
+    gateways: Mapping[str, Gateway],
+    invoice_ids: Sequence[str],
+    write_down: WriteDown = lambda _intents: None,
+) -> int:
     """
     Ask for the money of issued invoices; harmless to repeat, and safe while another run does the same.
 
@@ -26,6 +34,8 @@ def request_payments(connection: Connection, gateways: Mapping[str, Gateway], in
     Args:
         connection: Autocommit, outside a transaction: each step commits by itself.
         gateways: By name, as billing accounts name them.
+        invoice_ids: Of issued invoices.
+        write_down: Keeps outside what is going to be asked for, before anybody is.
 
     Returns:
         How many attempts got an outcome.
@@ -36,10 +46,12 @@ def request_payments(connection: Connection, gateways: Mapping[str, Gateway], in
     """
     for invoice_id in invoice_ids:
         store.intend(connection, invoice_id)
-    return _decide(connection, gateways, store.undecided(connection, invoice_ids))
+    return _decide(connection, gateways, store.undecided(connection, invoice_ids), write_down)
 
 
-def reconcile_payments(connection: Connection, gateways: Mapping[str, Gateway]) -> list[Attempt]:
+def reconcile_payments(
+    connection: Connection, gateways: Mapping[str, Gateway], write_down: WriteDown = lambda _intents: None
+) -> list[Attempt]:
     """
     Finish every attempt that has no definite outcome: look it up, and ask where the gateway never heard of it.
 
@@ -51,11 +63,16 @@ def reconcile_payments(connection: Connection, gateways: Mapping[str, Gateway]) 
     """
     telling = [name for name, gateway in gateways.items() if gateway.tells_later]
     open_attempts = store.undecided(connection, None, telling)
-    _decide(connection, gateways, open_attempts)
+    _decide(connection, gateways, open_attempts, write_down)
     return [one.attempt for one in open_attempts]
 
 
-def retry_payment(connection: Connection, gateways: Mapping[str, Gateway], name: str) -> str:
+def retry_payment(
+    connection: Connection,
+    gateways: Mapping[str, Gateway],
+    name: str,
+    write_down: WriteDown = lambda _intents: None,
+) -> str:
     """
     Ask once more for the money of an invoice whose last attempt was declined; an unfinished one is finished instead.
 
@@ -84,11 +101,13 @@ def retry_payment(connection: Connection, gateways: Mapping[str, Gateway], name:
         )
     if last.state in (None, "declined"):
         store.intend(connection, last.invoice_id, last.attempt_number + 1)
-    _decide(connection, gateways, store.undecided(connection, [last.invoice_id]))
+    _decide(connection, gateways, store.undecided(connection, [last.invoice_id]), write_down)
     return last.invoice_id
 
 
-def _decide(connection: Connection, gateways: Mapping[str, Gateway], undecided: Sequence[Undecided]) -> int:
+def _decide(
+    connection: Connection, gateways: Mapping[str, Gateway], undecided: Sequence[Undecided], write_down: WriteDown
+) -> int:
     """Bring attempts as far as their gateways let them; how many got an outcome."""
     answered = 0
     problems: dict[str, None] = {}
@@ -109,6 +128,8 @@ def _decide(connection: Connection, gateways: Mapping[str, Gateway], undecided: 
             state = store.attempt_state(connection, one.attempt)
             if state in SETTLED:
                 continue
+            if state == "intended":
+                write_down([one])
             try:
                 outcome = _call(gateway, one.attempt, state)
             except ConfigurationFault as fault:

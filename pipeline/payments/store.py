@@ -26,6 +26,18 @@ class Undecided:
     attempt: Attempt
     gateway: str
 
+    @property
+    def record(self) -> dict[str, str | int]:
+        """What is kept of it outside the database."""
+        return {
+            "idempotency_key": self.attempt.idempotency_key,
+            "invoice_id": self.attempt.invoice_id,
+            "attempt_number": self.attempt.attempt_number,
+            "gateway": self.gateway,
+            "amount_minor": self.attempt.amount.minor,
+            "currency": self.attempt.amount.currency,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class LastAttempt:

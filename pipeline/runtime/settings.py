@@ -42,6 +42,8 @@ class Settings:
     archive_dir: Path
     #: Folder the issued documents are written to.
     documents_dir: Path
+    #: Folder of the journal; on another disk than the database, and never restored with it.
+    journal_dir: Path
     #: Folder for what may be lost: state of the rate app, emitters' state of replays.
     state_dir: Path
     #: Port of /metrics and /healthz; 0 takes a free one and says which.
@@ -140,6 +142,7 @@ _REQUIRED = {
     "database_url": "a PostgreSQL URL. `rackmeter up` starts both and prints the settings",
     "archive_dir": "the folder for the archive, e.g. /var/lib/rackmeter/archive",
     "documents_dir": "the folder for invoices, e.g. /var/lib/rackmeter/documents",
+    "journal_dir": "the folder for the journal, on another disk than the database, e.g. /mnt/journal/rackmeter",
     "state_dir": "a folder for working state, e.g. /var/lib/rackmeter/state",
 }
 

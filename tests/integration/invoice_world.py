@@ -16,6 +16,7 @@ from pipeline.invoice_batch.worker import Worker
 from pipeline.payments.attempts import request_payments
 from pipeline.payments.gateway import Gateway
 from pipeline.payments.manual import ManualGateway, creditor_reference
+from pipeline.runtime.journal import Journal
 from pipeline.runtime.postgres import Connection, connect
 
 ZONE = "Europe/Amsterdam"
@@ -107,6 +108,7 @@ class World:
     database_url: str
     documents_dir: Path
     admin: Connection
+    journal: Journal
     prove: Callable[[Connection, Sequence[str]], Mapping[str, ProofResult]] = passing_proof
     prove_nothing_owed: Callable[[Connection, Sequence[tuple[str, Period]]], Mapping[str, ProofResult]] = nothing_owed
     log_ends: dict[int, int] = field(default_factory=lambda: {0: 10})
@@ -122,6 +124,7 @@ class World:
             log_ends=lambda: self.log_ends,
             request_payments=lambda conn, ids: request_payments(conn, self.gateways, ids),
             payment_reference=lambda gateway, number: creditor_reference(number) if gateway == "manual" else "",
+            journal=self.journal,
         )
 
     def run(
@@ -207,7 +210,9 @@ def make_world(database_url: str, documents_dir: Path) -> Iterator[World]:
             for statement in ACCOUNT.split(";\n"):
                 if statement.strip():
                     admin.execute(statement, about)
-        world = World(database_url, documents_dir, admin)
+        journal_dir = documents_dir.parent / "journal"
+        journal_dir.mkdir(exist_ok=True)
+        world = World(database_url, documents_dir, admin, Journal(journal_dir))
         for account in ACCOUNTS:
             world.charge(account, JULY, "12.345678901234")
         yield world

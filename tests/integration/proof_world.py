@@ -25,6 +25,7 @@ from pipeline.invoice_batch.worker import Worker as Closer
 from pipeline.ledger_sink.posting import book_charges
 from pipeline.proof.verify import owed_without_invoice, verify_invoices
 from pipeline.rate.rules import rate_total
+from pipeline.runtime.journal import Journal
 from pipeline.runtime.known_log import known_log
 from pipeline.runtime.postgres import Connection, connect
 from pipeline.totals.worker import Worker as Totals
@@ -101,6 +102,12 @@ class World:
     @property
     def archive_dir(self) -> Path:
         return self.folder / "archive"
+
+    @property
+    def journal_dir(self) -> Path:
+        folder = self.folder / "journal"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def connect(self) -> Connection:
         return connect(self.database_url, application_name="test-proof")
@@ -292,6 +299,7 @@ def close(world: World, connection: Connection, month: str = "2013-07", *, is_tr
         log_ends=lambda: {partition: len(world.log.values(partition)) for partition in range(PARTITIONS)},
         request_payments=lambda _connection, _ids: 0,
         payment_reference=lambda _gateway, _number: "",
+        journal=Journal(world.journal_dir),
     )
     closer = Closer(connection, ports, world.folder / "documents", topic=TOPIC)
     return closer.close(CloseRequest(month=month, now=datetime(2027, 1, 2, tzinfo=UTC), issued_on=date(2013, 8, 1)))

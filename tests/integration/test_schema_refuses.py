@@ -258,6 +258,15 @@ BREAKS: dict[str, LiteralString] = {
         "INSERT INTO ledger_entry (ledger_transaction_id, ledger_account_id, amount, currency)"
         " VALUES (1, 1, 5, 'EUR'), (1, 2, -5, 'EUR')"
     ),
+    "ledger_chain_position_ck": (
+        "INSERT INTO ledger_chain (position, ledger_transaction_id, hash) VALUES (0, 1, sha256('x'))"
+    ),
+    "ledger_chain_hash_ck": (
+        "INSERT INTO ledger_chain (position, ledger_transaction_id, hash) VALUES (1, 1, 'too short')"
+    ),
+    "ledger_chain_gap_ck": (
+        "INSERT INTO ledger_chain (position, ledger_transaction_id, hash) VALUES (2, 1, sha256('x'))"
+    ),
     "booked_charge_outcome_ck": (
         "INSERT INTO booked_charge (billed_item_id, generation, revision, outcome, quantity, amounts, breakdown)"
         " VALUES (1, 1, 1, 'guessed', 0, '[]', '[]')"
@@ -300,7 +309,8 @@ BREAKS: dict[str, LiteralString] = {
 
 APPEND_ONLY = (
     "catalogue_version", "meter_version", "price_version", "subscription", "subscription_end", "price_binding",
-    "assignment", "decision_change", "ledger_entry", "ledger_transaction", "proof_failure", "retention_edge",
+    "assignment", "decision_change", "ledger_entry", "ledger_transaction", "ledger_chain", "proof_failure",
+    "retention_edge",
 )  # fmt: skip
 
 # What a stage may do beyond reading and adding. Everything that is not here it may not.

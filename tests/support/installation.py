@@ -86,6 +86,7 @@ class Workers:
     totals: int = 1
     rate: int = 1
     ledger_sink: int = 1
+    sealer: int = 1
 
 
 @dataclass(slots=True)

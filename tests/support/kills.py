@@ -20,10 +20,12 @@ _DELAY_SECONDS_MAX: dict[Stage, float] = {
     "totals": 1.0,
     "rate": 1.2,
     "ledger_sink": 1.2,
+    "sealer": 2.0,
 }
 
 _FLUSHES = "SELECT coalesce(sum(flush_number), 0) FROM consumer_offset WHERE stage = '{stage}'"
 _TOTALS = "SELECT coalesce(sum(revision), 0) FROM usage_total"
+_SEALED = "SELECT count(*) FROM ledger_chain"
 _BOOKED = "SELECT coalesce(sum(revision), 0) FROM booked_charge"
 
 
@@ -92,4 +94,5 @@ def work_done(installation: Installation, connection: Connection) -> Mapping[Sta
         "totals": lambda: scalar(connection, _TOTALS),
         "rate": lambda: record_count(servers, CHARGES_TOPIC),
         "ledger_sink": lambda: scalar(connection, _BOOKED),
+        "sealer": lambda: scalar(connection, _SEALED),
     }

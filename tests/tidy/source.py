@@ -11,7 +11,7 @@ PIPELINE = ROOT / "pipeline"
 SCHEMAS = ROOT / "schemas"
 
 # In the order of an event's way; each has the same shape.
-STAGES = ("ingest", "archive", "aggregate", "totals", "rate", "ledger_sink", "invoice_batch")
+STAGES = ("ingest", "archive", "aggregate", "totals", "rate", "ledger_sink", "sealer", "invoice_batch")
 
 
 @dataclass(frozen=True, slots=True)

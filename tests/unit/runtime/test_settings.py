@@ -14,6 +14,7 @@ GIVEN = {
     "DATABASE_URL": "postgresql://rackmeter@database/rackmeter",
     "RACKMETER_ARCHIVE_DIR": "/archive",
     "RACKMETER_DOCUMENTS_DIR": "/documents",
+    "RACKMETER_JOURNAL_DIR": "/journal",
     "RACKMETER_STATE_DIR": "/state",
 }
 
@@ -109,7 +110,7 @@ def test_what_is_not_needed_may_be_missing() -> None:
     """It has a value that says so; what is needed must be there all the same."""
     settings = Settings.from_environment(
         {"DATABASE_URL": "postgresql://db/x"},
-        not_needed=("kafka_bootstrap_servers", "archive_dir", "documents_dir", "state_dir"),
+        not_needed=("kafka_bootstrap_servers", "archive_dir", "documents_dir", "journal_dir", "state_dir"),
     )
 
     assert (settings.kafka_bootstrap_servers, settings.archive_dir) == (NOT_SET, Path(NOT_SET))
