@@ -10,7 +10,8 @@ RUN python deploy/runtime_requirements.py > runtime.lock \
 FROM python:3.11.16-slim-bookworm@sha256:528257d48c1da0dcecc2e725d1ae34498d60c965f1241e39cd6a85a8859bdf84
 RUN groupadd --system --gid 10001 rackmeter \
     && useradd --system --uid 10001 --gid rackmeter --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin rackmeter \
-    && install -d -o rackmeter -g rackmeter -m 750 /var/lib/rackmeter/archive /var/lib/rackmeter/documents /var/lib/rackmeter/state
+    && install -d -o rackmeter -g rackmeter -m 750 /var/lib/rackmeter/archive /var/lib/rackmeter/documents \
+        /var/lib/rackmeter/journal /var/lib/rackmeter/state
 COPY --from=packages /opt/venv /opt/venv
 COPY pipeline /opt/rackmeter/pipeline
 COPY schemas /opt/rackmeter/schemas
