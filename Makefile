@@ -41,7 +41,7 @@ demo: $(INSTALLED) ## A month of usage through Kafka to proven invoices, in a ne
 	@$(BIN)/python -m pipeline demo $(if $(TRACE),--trace "$(TRACE)")
 
 .PHONY: demo-again
-demo-again: $(INSTALLED) ## The same month once more into the folder of the last demo: everything is a duplicate
+demo-again: $(INSTALLED) ## The same month once more into the folder of the last demo: what counted is a duplicate, nothing changes
 	@$(BIN)/python -m pipeline demo --again
 
 .PHONY: test
@@ -89,7 +89,7 @@ types: $(INSTALLED) ## mypy --strict over everything
 
 .PHONY: fast
 fast: $(INSTALLED) ## The tests that need neither broker nor database
-	@$(BIN)/python -m pytest -q -m "not real and not acceptance and not timescale" $(PYTEST)
+	@$(BIN)/python -m pytest -q --numprocesses 2 -m "not real and not acceptance and not timescale" $(PYTEST)
 
 .PHONY: fix
 fix: $(INSTALLED) ## Format, and mend what ruff can mend

@@ -37,7 +37,7 @@ BEHIND_RETENTION = "behind_retention"
 NO_EDGE_US = 0
 
 #: A sender whose numbers lie in more pieces than this is parked: its identity would cost memory an event.
-INTERVALS_MAX = 4096
+INTERVALS_MAX = 32_768
 
 
 # Structs, as events are: one of each is made for every event, and these are the cheapest to make.

@@ -70,6 +70,8 @@ def show_run(report: "RunReport", form: Format) -> None:
     for result in stopped:
         for sentence in (*(reason.sentence for reason in result.reasons), *result.differences):
             say(f"{result.account_id} {result.month}: {sentence}")
+    if not report.results:
+        say("nobody had a subscription then, so there is nothing to close")
     say(f"{len(report.results) - len(stopped)} in order, {len(stopped)} held or not proven, {len(report.files)} files")
 
 

@@ -54,7 +54,7 @@ def demo(
     Replay a month of usage, bill it and prove every line.
 
     Starts a broker and a database in a folder of its own (or uses KAFKA_BOOTSTRAP_SERVERS and DATABASE_URL), and stops
-    whatever it started. With --again every event is a duplicate, and no document may change.
+    whatever it started. With --again every event that counted is a duplicate, and no document may change.
     Exit code 1: something is not as it must be, and is said.
     """
     from pipeline.local.demo import Demo, DemoRequest

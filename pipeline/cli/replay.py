@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.environment import settings_for
-from pipeline.cli.options import FormatOption, examples
+from pipeline.cli.options import FormatOption, examples, zoned
 from pipeline.cli.output import Format, numbers, say, show, texts
 from pipeline.domain.period import zone
 
@@ -56,7 +56,7 @@ def replay(
         "late": report.late_count,
         **{f"bad: {reason}": count for reason, count in sorted((report.quarantined | report.parked).items())},
     }
-    say(f"{trace}: the month is {report.period.start.isoformat()} to {report.period.end.isoformat()}")
+    say(f"{trace}: most of it lies in {zoned(report.period.start, zone_name):%Y-%m}, {zone_name}")
     rows = [{"sent": name, "count": count} for name, count in counts.items()]
     show((*texts("sent"), *numbers("count")), rows, form)
 

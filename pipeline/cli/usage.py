@@ -88,7 +88,10 @@ def show_usage(
 
     with reading(settings_for("database_url")) as connection:
         if sources:
-            columns = texts("source", "event_type", "first_at", "last_at", "complete_until", "has_no_hole")
+            columns = (
+                *texts("source", "event_type", "first_at", "last_at", "complete_until", "has_no_hole"),
+                *numbers("declared_lost"),
+            )
             show(columns, store.usage_sources(connection, server), form)
             return
         rows = store.usage_series(connection, server)

@@ -13,6 +13,7 @@ from pipeline.local.kafka_jars import JAVA_VERSION_MIN, has_jars, java_version
 from pipeline.runtime.settings import checkout_dir
 
 BrokerName = Literal["apache", "embedded"]
+_KIND_FILE = "kind"
 
 
 class Broker(Protocol):
@@ -57,6 +58,29 @@ class ChosenBroker:
 
     broker: Broker
     reason: str
+
+
+def kept_broker(folder: Path, forced: str | None) -> str | None:
+    """
+    Give the broker to force for a run's folder: the one its log was made with, else what is forced anyway.
+
+    Raises:
+        ConfigurationFault: Another one is forced; it would not find the log.
+    """
+    path = folder / _KIND_FILE
+    kept = path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+    if kept and forced and forced != kept:
+        raise ConfigurationFault(
+            f"the log in {folder} was made by the {kept} broker, and RACKMETER_BROKER={forced} would not find it. "
+            "Unset RACKMETER_BROKER, or take another folder."
+        )
+    return kept or forced
+
+
+def keep_broker(folder: Path, name: str) -> None:
+    """Note which broker a folder's log is made with."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _KIND_FILE).write_text(name + "\n", encoding="utf-8")
 
 
 def default_jars_cache() -> Path:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.bootstrap import EVENTS_TOPIC, STAGES
-from pipeline.local.broker import choose_broker
+from pipeline.local.broker import choose_broker, keep_broker, kept_broker
 from pipeline.local.folder_lock import held
 from pipeline.local.postgres import PostgresServer
 from pipeline.local.processes import ChildSpec, ChildState, Supervisor
@@ -83,8 +83,11 @@ def started_services(folder: Path, environment: Mapping[str, str], say: Say, par
             owner.close()
         servers, name, rest_seconds = environment.get("KAFKA_BOOTSTRAP_SERVERS", ""), "given", 0.0
         if not servers:
-            chosen = choose_broker(folder / "broker", environment.get("RACKMETER_BROKER"))
-            say(f"broker: {chosen.reason}")
+            forced = environment.get("RACKMETER_BROKER")
+            wanted = kept_broker(folder / "broker", forced)
+            chosen = choose_broker(folder / "broker", wanted)
+            keep_broker(folder / "broker", chosen.broker.name)
+            say(f"broker: {chosen.reason if wanted == forced else f'{wanted}, as before in this folder'}")
             stack.callback(chosen.broker.stop)
             servers, name = chosen.broker.start(), chosen.broker.name
             rest_seconds = chosen.broker.fetch_rest_seconds

@@ -85,7 +85,7 @@ SELECT d.partition, d.log_offset, d.index_in_message, d.source, d.event_id, d.su
 FROM decided d JOIN (
     SELECT source, left(event_id, 16) AS epoch, count(*) AS numbers FROM taken GROUP BY source, epoch
 ) seen ON seen.source = d.source AND seen.epoch = left(d.event_id, 16)
-WHERE d.outcome = 'parked' AND d.reason = 'too_sparse' AND seen.numbers < 4096 ORDER BY ALL
+WHERE d.outcome = 'parked' AND d.reason = 'too_sparse' AND seen.numbers < 32768 ORDER BY ALL
 
 -- name: recount
 -- What is archived, and what was decided about events that never were; of those, counted ones leave no row.

@@ -69,7 +69,11 @@ ORDER BY m.meter COLLATE "C", m.version, s.source COLLATE "C"
 -- name: usage_sources
 -- Who speaks for a server, and up to when it is known to be complete.
 SELECT s.source, s.event_type, s.first_at, s.last_at,
-    max(c.complete_until) FILTER (WHERE c.has_no_hole) AS complete_until, coalesce(bool_or(c.has_no_hole), false) AS has_no_hole
+    max(c.complete_until) FILTER (WHERE c.has_no_hole) AS complete_until,
+    coalesce(bool_or(c.has_no_hole), false) AS has_no_hole,
+    (SELECT coalesce(sum(upper(r) - lower(r)), 0)::bigint
+     FROM identity_epoch e, unnest(e.dropped - e.counted - e.quarantined - e.parked) AS r
+     WHERE e.source = s.source) AS declared_lost
 FROM source_subject s LEFT JOIN source_complete c ON c.source = s.source AND c.subject IN ('', s.subject)
 WHERE s.subject = %(server)s
 GROUP BY s.source, s.subject, s.event_type, s.first_at, s.last_at
@@ -219,7 +223,10 @@ SELECT
         AS open_decisions,
     (SELECT count(*) FROM decision WHERE NOT settled AND outcome = 'duplicate') AS unsettled_duplicates,
     (SELECT coalesce(sum(upper(r) - lower(r)), 0)::bigint FROM lost_number, unnest(numbers - found) AS r)
-        AS events_without_evidence
+        AS events_without_evidence,
+    -- Numbers that their sources gave up, and that did not come all the same.
+    (SELECT coalesce(sum(upper(r) - lower(r)), 0)::bigint
+     FROM identity_epoch, unnest(dropped - counted - quarantined - parked) AS r) AS events_declared_lost
 
 -- name: last_invoices
 -- Issued invoices by month of service, newest first.

@@ -64,7 +64,7 @@ def usage_series(connection: Connection, server: str) -> list[Row]:
 
 
 def usage_sources(connection: Connection, server: str) -> list[Row]:
-    """Who speaks for a server: source, event_type, first_at, last_at, complete_until, has_no_hole."""
+    """Who speaks for a server: source, event_type, first_at, last_at, complete_until, has_no_hole, declared_lost."""
     return _rows(connection, "usage_sources", {"server": server})
 
 

@@ -78,11 +78,12 @@ class Watch:
         row = self._connection.execute(QUERIES["watched"]).fetchone()
         if row is None:
             raise InvariantViolation("the database counted nothing, not even zero")
-        age, unrated, unproven, without_evidence = row
+        age, unrated, unproven, without_evidence, declared_lost = row
         metrics.OLDEST_UNBOOKED_SECONDS.set(age)
         metrics.UNRATED_CHARGES.set(unrated)
         metrics.UNPROVEN_PERIODS.set(unproven)
         metrics.EVENTS_WITHOUT_EVIDENCE.set(without_evidence)
+        metrics.EVENTS_DECLARED_LOST.set(declared_lost)
         counts: dict[str, int] = dict(self._connection.execute(QUERIES["open_decisions"]).fetchall())
         for outcome in OUTCOMES:
             metrics.OPEN_DECISIONS.labels(outcome).set(counts.get(outcome, 0))

@@ -8,7 +8,9 @@ SELECT
     (SELECT count(DISTINCT (f.account_id, f.period_start)) FROM proof_failure f
      JOIN billing_period p USING (account_id, period_start) WHERE p.state <> 'closed') AS unproven_periods,
     (SELECT coalesce(sum(upper(r) - lower(r)), 0)::bigint FROM lost_number, unnest(numbers - found) AS r)
-        AS events_without_evidence
+        AS events_without_evidence,
+    (SELECT coalesce(sum(upper(r) - lower(r)), 0)::bigint
+     FROM identity_epoch, unnest(dropped - counted - quarantined - parked) AS r) AS events_declared_lost
 
 -- name: open_decisions
 SELECT outcome, count(*) AS count FROM decision

@@ -77,6 +77,11 @@ EVENTS_WITHOUT_EVIDENCE = Gauge(
     "Events that were counted and then lost before they were archived; their accounts are held.",
     registry=REGISTRY,
 )
+EVENTS_DECLARED_LOST = Gauge(
+    "rackmeter_events_declared_lost",
+    "Events that their sources gave up (spool full, crash between number and disk) and that did not come all the same.",
+    registry=REGISTRY,
+)
 LOG_CHANGED = Gauge(
     "rackmeter_log_changed",
     "1 where a topic is not the log the database has been reading, else 0.",
