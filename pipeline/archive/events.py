@@ -98,6 +98,10 @@ class PartitionEvents:
                 file.write(block)
         self._duck.execute(read, {"path": str(path)})
 
+    def positions_of(self, source: str) -> list[Position]:
+        """Where a source's events are, in the order of the log."""
+        return [Position(*row) for row in self.rows(_fill("positions_of_source", source=_quoted(source)))]
+
     def values(self, positions: Iterable[Position]) -> dict[Position, bytes]:
         """Read events as they were sent, by position; positions that are not archived are left out."""
         wanted = set(positions)

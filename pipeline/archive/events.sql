@@ -21,6 +21,9 @@ FROM message WHERE ltrim(text, E' \t\r\n') LIKE '{%'
 UNION ALL
 SELECT log_number, log_offset, index_in_message, source, event_id, md5(value) FROM slice_rows
 
+-- name: positions_of_source
+SELECT log_number, log_offset, index_in_message FROM event WHERE source = $source ORDER BY ALL
+
 -- name: values_at
 -- Whole messages at some positions.
 SELECT log_number, log_offset, value FROM message SEMI JOIN place_rows USING (log_number, log_offset)

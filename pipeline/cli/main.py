@@ -21,6 +21,7 @@ from pipeline.cli import (
     servers,
     setup,
     status,
+    ui,
     up,
     usage,
 )
@@ -69,7 +70,7 @@ def rackmeter(
     """
 
 
-for _part in (demo, up, run, setup, doctor, status, replay, close):
+for _part in (demo, up, ui, run, setup, doctor, status, replay, close):
     app.add_typer(_part.app)
 for _group, _name in (
     (catalogue, "catalogue"),

@@ -1,0 +1,1 @@
+"""HTTP: what others send to, and pages to look at."""
