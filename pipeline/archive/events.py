@@ -44,6 +44,25 @@ class PartitionEvents:
 
     def open(self, archive_dir: Path, topic: str, partition: int, last: tuple[int, int] = END) -> bool:
         """Make the views, of files up to a log's number and an offset in it; False where nothing is archived."""
+        if not self._open_messages(archive_dir, topic, partition, last):
+            return False
+        slices = (
+            (number, log_offset, part.index, part.source, part.event_id, part.value)
+            for number, log_offset, value in self.rows(DUCKDB_QUERIES["array_messages"])
+            for part in take_apart(value)
+        )
+        self.register("slice_rows", _SLICE, list(slices))
+        self.run(DUCKDB_QUERIES["open_events"])
+        return True
+
+    def of_source(self, archive_dir: Path, topic: str, partition: int, source: str) -> Iterator[tuple[Position, bytes]]:
+        """Give the events of messages with the source as their key, in the order of the log, as they were sent."""
+        if self._open_messages(archive_dir, topic, partition, END):
+            for number, log_offset, value in self.rows(_fill("messages_of_source", source=_quoted(source))):
+                for part in take_apart(value):
+                    yield Position(number, log_offset, part.index), part.value
+
+    def _open_messages(self, archive_dir: Path, topic: str, partition: int, last: tuple[int, int]) -> bool:
         log_number, offset_last = last
         files = self._connection.execute(
             QUERIES["archived_files"],
@@ -61,13 +80,6 @@ class PartitionEvents:
             for (number, offset_end), listed in groupby(files, key=lambda row: row[:2])
         ]
         self.run(_fill("open_messages", pieces=" UNION ALL ".join(pieces)))
-        slices = (
-            (number, log_offset, part.index, part.source, part.event_id, part.value)
-            for number, log_offset, value in self.rows(DUCKDB_QUERIES["array_messages"])
-            for part in take_apart(value)
-        )
-        self.register("slice_rows", _SLICE, list(slices))
-        self.run(DUCKDB_QUERIES["open_events"])
         return True
 
     def run(self, statement: str) -> None:
@@ -97,10 +109,6 @@ class PartitionEvents:
             for block in stream:
                 file.write(block)
         self._duck.execute(read, {"path": str(path)})
-
-    def positions_of(self, source: str) -> list[Position]:
-        """Where a source's events are, in the order of the log."""
-        return [Position(*row) for row in self.rows(_fill("positions_of_source", source=_quoted(source)))]
 
     def values(self, positions: Iterable[Position]) -> dict[Position, bytes]:
         """Read events as they were sent, by position; positions that are not archived are left out."""

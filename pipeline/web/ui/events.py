@@ -91,10 +91,10 @@ _Placed = tuple[Position, UsageEvent, bytes]
 
 def _of_source(connection: Connection, archive_dir: Path, source: str, partition: int) -> list[_Placed]:
     with partition_events(connection) as archive:
-        if not archive.open(archive_dir, EVENTS_TOPIC, partition):
-            return []
-        values = archive.values(archive.positions_of(source))
-    decoded = ((position, decode_event(value), value) for position, value in sorted(values.items()))
+        decoded = [
+            (position, decode_event(value), value)
+            for position, value in archive.of_source(archive_dir, EVENTS_TOPIC, partition, source)
+        ]
     return [(position, event, value) for position, event, value in decoded if isinstance(event, UsageEvent)]
 
 

@@ -50,16 +50,21 @@ def grouped(value: Decimal | int | str) -> str:
     return sign + THIN_SPACE.join(parts) + point + decimals
 
 
-def moment(at: datetime | None, zone_name: str = "UTC") -> str:
-    """Give an instant as a clock in that zone shows it, with the offset: "2026-06-01 00:00:00 +02:00"."""
-    if at is None:
-        return ""
+def moment(at: datetime, zone_name: str = "UTC", exactly: bool = False) -> str:  # noqa: FBT001  # a template's filter
+    """
+    Give an instant as a clock in that zone shows it, with the offset: "2026-06-01 00:00:00 +02:00".
+
+    Args:
+        at: An aware time.
+        zone_name: IANA name.
+        exactly: With the fraction of the second, where it has one.
+    """
     if at in (FAR_FUTURE, FAR_PAST):
         return "without end" if at == FAR_FUTURE else "without beginning"
     local = at.astimezone(zone(zone_name))
     offset = local.strftime("%z")
     behind = "UTC" if zone_name == "UTC" else f"{offset[:3]}:{offset[3:5]}"
-    fraction = f".{local.microsecond:06}".rstrip("0") if local.microsecond else ""
+    fraction = f".{local.microsecond:06}".rstrip("0") if exactly and local.microsecond else ""
     return f"{local:%Y-%m-%d %H:%M:%S}{fraction} {behind}"
 
 

@@ -100,7 +100,7 @@ def month_edges(month: str) -> tuple[date, date]:
 
 def _facts(connection: Connection, asked: Asked) -> dict[str, Any]:
     months = store.months(connection)
-    asked = Asked(asked.account, asked.server, asked.meter, asked.month or (months[0] if months else ""))
+    asked = Asked(asked.account, asked.server, asked.meter, asked.month or _newest(connection, months))
     facts: dict[str, Any] = {
         "asked": asked,
         "months": months,
@@ -118,12 +118,27 @@ def _facts(connection: Connection, asked: Asked) -> dict[str, Any]:
     facts["rows"] = rows
     if asked.meter:
         facts["days"] = reports.usage(connection, by="day", start=start, end=end, **chosen)
-        facts["charts"] = day_charts(facts["days"])
+        facts["charts"] = day_charts(facts["days"], start, end)
     return facts
 
 
-def day_charts(days: Sequence[reports.Row]) -> list[tuple[str, str, BarChart]]:
-    """A chart for each account and unit: (title, unit, days with the sum over its servers), days without usage too."""
+def _newest(connection: Connection, months: Sequence[str]) -> str:
+    """The newest month that was invoiced: the one after it may have begun with a minute."""
+    invoiced = reports.last_invoices(connection, 1)
+    return invoiced[0]["period"] if invoiced else months[0] if months else ""
+
+
+def day_charts(
+    days: Sequence[reports.Row], start: date | None = None, end: date | None = None
+) -> list[tuple[str, str, BarChart]]:
+    """
+    A chart for each account and meter: (title, unit, days with the sum over its servers), days without usage too.
+
+    Args:
+        days: Rows of `reports.usage` by day.
+        start: The first day drawn; None: the first with usage.
+        end: The day after the last one drawn; None: after the last with usage.
+    """
     groups: dict[tuple[str, str, str], dict[date, Decimal]] = {}
     with localcontext() as context:
         context.prec = SUM_DIGITS
@@ -133,8 +148,8 @@ def day_charts(days: Sequence[reports.Row]) -> list[tuple[str, str, BarChart]]:
             sums[local] = sums.get(local, Decimal(0)) + row["quantity"]
     charts = []
     for (account, meter, unit), sums in groups.items():
-        first, last = min(sums), max(sums)
-        every = [first + timedelta(days=number) for number in range((last - first).days + 1)]
+        first, after = start or min(sums), end or max(sums) + timedelta(days=1)
+        every = [first + timedelta(days=number) for number in range((after - first).days)]
         chart = bar_chart([(day.isoformat(), sums.get(day, Decimal(0))) for day in every])
         charts.append((f"{meter} of {account}", unit, chart))
     return charts
