@@ -37,10 +37,12 @@ def ui(
     Read only, on 127.0.0.1 only. A folder that nobody runs in has its database started meanwhile; its address is
     printed. The events of a slot are read from the folder's archive, or from RACKMETER_ARCHIVE_DIR.
     """
+    from pipeline.local.processes import stopping_on_signals
     from pipeline.web.ui.app import create_app
     from pipeline.web.ui.server import LOOPBACK, listen, serve
 
     with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(stopping_on_signals())
         try:
             listening = stack.enter_context(contextlib.closing(listen(port)))
         except OSError as error:
@@ -48,7 +50,7 @@ def ui(
         look = stack.enter_context(_looked_at(folder))
         typer.echo(f"look at http://{LOOPBACK}:{listening.getsockname()[1]}/")
         say("Ctrl-C ends it")
-        serve(create_app(look), listening)
+        serve(create_app(look), listening, stop)
     say("stopped; nothing is left running")
 
 

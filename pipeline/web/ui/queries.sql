@@ -126,7 +126,8 @@ WHERE l.invoice_id = %(invoice_id)s AND l.line_number = %(line)s
 
 -- name: line_days
 -- What a line's subscription used by server and local day, from the buckets and assignments of now; a row without a day
--- is the server's sum, one without a server everybody's. An hour is active once, counted from the period's start.
+-- is the server's sum, one without a server everybody's. An hour is active once, counted from the period's start, and
+-- belongs to who held its start.
 WITH mine AS (
     SELECT DISTINCT subject FROM assignment
     WHERE subscription_id = %(subscription)s AND (%(server)s::text IS NULL OR subject = %(server)s)
@@ -151,18 +152,19 @@ held AS (
     WHERE owner.subscription_id = %(subscription)s
 ),
 slot AS (
-    SELECT s.subject, m.aggregation, m.unit, b.slot_start, b.quantity,
-        (b.slot_start AT TIME ZONE %(zone)s)::date AS day,
-        (s.subject, date_bin('1 hour', b.slot_start, %(start)s)) AS hour
+    SELECT s.subject, m.aggregation, m.unit, b.quantity, counted.at, (counted.at AT TIME ZONE %(zone)s)::date AS day
     FROM held
     JOIN series s USING (subject)
     JOIN meter_version m USING (meter_version_id)
     JOIN usage_bucket b ON b.series_id = s.series_id
-        AND b.slot_start >= held.held_from AND b.slot_start < held.held_to
-    WHERE m.meter = %(meter)s
+        AND b.slot_start >= held.held_from AND b.slot_start < least(held.held_to + interval '1 hour', %(end)s)
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN m.aggregation = 'active_hours' THEN date_bin('1 hour', b.slot_start, %(start)s)
+            ELSE b.slot_start END AS at) AS counted
+    WHERE m.meter = %(meter)s AND counted.at >= held.held_from AND counted.at < held.held_to
 )
 SELECT subject AS server, day, count(*) AS slots, unit,
-    CASE WHEN aggregation = 'active_hours' THEN count(DISTINCT hour) FILTER (WHERE quantity > 0)
+    CASE WHEN aggregation = 'active_hours' THEN count(DISTINCT (subject, at)) FILTER (WHERE quantity > 0)
         ELSE sum(quantity) END AS quantity
 FROM slot
 GROUP BY GROUPING SETS ((subject, day, aggregation, unit), (subject, aggregation, unit), (aggregation, unit))

@@ -2,11 +2,13 @@
 
 import logging
 import socket
+import threading
 
 import uvicorn
 from fastapi import FastAPI
 
 LOOPBACK = "127.0.0.1"
+STOP_LOOK_SECONDS = 0.5
 
 
 def listen(port: int) -> socket.socket:
@@ -39,7 +41,16 @@ def make_server(app: FastAPI) -> uvicorn.Server:
     return uvicorn.Server(config)
 
 
-def serve(app: FastAPI, listening: socket.socket) -> None:
-    """Serve until Ctrl-C or SIGTERM."""
+def serve(app: FastAPI, listening: socket.socket, stop: threading.Event) -> None:
+    """Serve until told to stop."""
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    make_server(app).run(sockets=[listening])
+    server = make_server(app)
+    # In a thread of its own: in the main one it would take the signals over.
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="pages")
+    thread.start()
+    try:
+        while thread.is_alive() and not stop.wait(STOP_LOOK_SECONDS):
+            pass
+    finally:
+        server.should_exit = True
+        thread.join()
