@@ -13,9 +13,9 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from pipeline.domain.decimals import plain
 from pipeline.domain.period import zone
+from pipeline.invoice_batch.documents.render import grouped as grouped_text
 from pipeline.runtime.postgres import FAR_FUTURE, FAR_PAST
 
-THIN_SPACE = "\u202f"
 HEX_BYTES_A_LINE = 16
 
 
@@ -42,12 +42,7 @@ def exact(value: Decimal | int | str) -> str:
 
 def grouped(value: Decimal | int | str) -> str:
     """Give every digit, thousands apart by thin spaces that do not break, and a true minus: "−1 234.5"."""
-    whole, point, decimals = exact(value).partition(".")
-    sign, digits = ("−", whole[1:]) if whole.startswith("-") else ("", whole)
-    head = len(digits) % 3
-    parts = [digits[:head]] if head else []
-    parts += [digits[at : at + 3] for at in range(head, len(digits), 3)]
-    return sign + THIN_SPACE.join(parts) + point + decimals
+    return grouped_text(exact(value))
 
 
 def moment(at: datetime, zone_name: str = "UTC", exactly: bool = False) -> str:  # noqa: FBT001  # a template's filter
