@@ -55,6 +55,13 @@ class PartitionEvents:
         self.run(DUCKDB_QUERIES["open_events"])
         return True
 
+    def of_source(self, archive_dir: Path, topic: str, partition: int, source: str) -> Iterator[tuple[Position, bytes]]:
+        """Give the events of messages with the source as their key, in the order of the log, as they were sent."""
+        if self.open_messages(archive_dir, topic, partition):
+            for number, log_offset, value in self.rows(_fill("messages_of_source", source=_quoted(source))):
+                for part in take_apart(value):
+                    yield Position(number, log_offset, part.index), part.value
+
     def open_messages(self, archive_dir: Path, topic: str, partition: int, last: tuple[int, int] = END) -> bool:
         """Make the view of messages only, which takes none of them apart; False where nothing is archived."""
         log_number, offset_last = last

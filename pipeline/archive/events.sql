@@ -2,7 +2,7 @@
 
 -- name: read_files
 -- Files of one log, read where they lie, as far as the log was decided about.
-SELECT $number AS log_number, log_offset, value, try(decode(value)) AS text
+SELECT $number AS log_number, log_offset, key, value, try(decode(value)) AS text
 FROM read_parquet($paths) WHERE value IS NOT NULL AND log_offset < $offset_end
 
 -- name: open_messages
@@ -20,6 +20,10 @@ SELECT log_number, log_offset, 0 AS index_in_message, try(json_extract_string(te
 FROM message WHERE ltrim(text, E' \t\r\n') LIKE '{%'
 UNION ALL
 SELECT log_number, log_offset, index_in_message, source, event_id, md5(value) FROM slice_rows
+
+-- name: messages_of_source
+-- By the key, which is the source of every event that counts: nothing has to be taken apart to find them.
+SELECT log_number, log_offset, value FROM message WHERE key = encode($source) ORDER BY log_number, log_offset
 
 -- name: values_at
 -- Whole messages at some positions.

@@ -71,7 +71,9 @@ def demo(
         for problem in result.problems:
             say(f"PROBLEM: {problem}")
         raise typer.Exit(1)
-    typer.echo(f"look around: rackmeter up --folder {shlex.quote(str(result.folder))}")
+    folder = shlex.quote(str(result.folder))
+    typer.echo(f"look at it: rackmeter ui --folder {folder}")
+    typer.echo(f"go on with it: rackmeter up --folder {folder}")
     sys.stdout.flush()
 
 

@@ -26,6 +26,7 @@ from pipeline.cli import (
     servers,
     setup,
     status,
+    ui,
     up,
     usage,
 )
@@ -74,7 +75,7 @@ def rackmeter(
     """
 
 
-for _part in (demo, up, run, setup, doctor, status, replay, close, explain):
+for _part in (demo, up, ui, run, setup, doctor, status, replay, close, explain):
     app.add_typer(_part.app)
 for _group, _name in (
     (agent, "agent"),

@@ -36,6 +36,18 @@ class MetricsUrls:
         return whole.splitlines()
 
 
+def last_said(logs: Path) -> dict[str, str]:
+    """Give where each stage whose log is in the folder served its metrics when it was last started."""
+    urls = {}
+    for path in sorted(logs.glob("*.log")):
+        ports = [
+            port for line in path.read_bytes().splitlines() if b'"metrics_port"' in line and (port := _port_in(line))
+        ]
+        if ports:
+            urls[path.stem] = f"http://127.0.0.1:{ports[-1]}/metrics"
+    return urls
+
+
 def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 

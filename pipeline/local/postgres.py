@@ -29,6 +29,8 @@ OTHER_SECONDS_MAX = 10.0
 # The kernel's limit of a socket's path is 107 bytes; the server adds its own file name to the folder.
 _SOCKET_PATH_BYTES_MAX = 107
 _SOCKET_FILE = "/.s.PGSQL.5432.lock"
+# The server's own lock file names its socket's folder in the fifth line.
+_LOCK_LINES_OF_SERVING = 5
 
 # PostgreSQL refuses to run as root: in a user namespace we are somebody else, and our files are still ours.
 _NAMESPACE = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
@@ -79,7 +81,19 @@ class PostgresServer:
         """Give the libpq URL of a database on the running server, as its owner."""
         if self._socket_folder is None:
             raise ConfigurationFault("the database server was not started")
-        return f"postgresql://{OWNER}@/{quote(database)}?host={quote(str(self._socket_folder), safe='')}"
+        return _url(database, str(self._socket_folder))
+
+    def running_url(self) -> str | None:
+        """Give the URL of a server that another process runs in the folder and that answers; None without one."""
+        pid = self._pid_in_file()
+        if not pid or not is_running(pid) or os.fsencode(str(self._data)) not in _command_line(pid):
+            return None
+        # Its lock file: process, data folder, start, port, socket's folder.
+        lines = (self._data / "postmaster.pid").read_text(encoding="utf-8").splitlines()
+        if len(lines) < _LOCK_LINES_OF_SERVING:
+            return None
+        url = _url(DATABASE, lines[4])
+        return url if _answers(url) else None
 
     def start(self) -> str:
         """
@@ -108,7 +122,7 @@ class PostgresServer:
             user=self._user,
         )
         try:
-            process.wait_until(lambda: self._is_serving(process) and self._answers(), START_SECONDS_MAX)
+            process.wait_until(lambda: self._is_serving(process) and _answers(self.database_url()), START_SECONDS_MAX)
         except BaseException:
             process.kill()
             self._remove_socket_folder()
@@ -161,13 +175,6 @@ class PostgresServer:
         except FileNotFoundError:
             return 0
         return int(first) if first.isdecimal() else 0
-
-    def _answers(self) -> bool:
-        try:
-            psycopg.connect(self.database_url(), connect_timeout=5).close()
-        except psycopg.OperationalError:
-            return False
-        return True
 
     def _make_data_folder(self) -> None:
         """Make it under another name and rename it, so that a folder with the right name is whole."""
@@ -244,6 +251,18 @@ class PostgresServer:
         except (OSError, LookupError, ValueError, subprocess.SubprocessError):
             return False
         return told.returncode == 0
+
+
+def _url(database: str, socket_folder: str) -> str:
+    return f"postgresql://{OWNER}@/{quote(database)}?host={quote(socket_folder, safe='')}"
+
+
+def _answers(url: str) -> bool:
+    try:
+        psycopg.connect(url, connect_timeout=5).close()
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 def _command_line(pid: int) -> bytes:

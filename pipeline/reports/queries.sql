@@ -39,6 +39,9 @@ slot AS (
             %(to_day)s::date::timestamp AT TIME ZONE held.zone_name)
     WHERE (%(server)s::text IS NULL OR s.subject = %(server)s)
         AND (%(meter)s::text IS NULL OR m.meter = %(meter)s)
+        -- So that the slots of everybody else are not read.
+        AND (%(account)s::text IS NULL OR s.subject IN (
+            SELECT a.subject FROM assignment a JOIN subscription USING (subscription_id) WHERE account_id = %(account)s))
 )
 SELECT account_id AS account, subject AS server, meter, stretch AS "from", zone_name AS zone,
     CASE WHEN aggregation = 'active_hours'

@@ -50,7 +50,7 @@ def test_every_option_is_explained(path: tuple[str, ...]) -> None:
 def test_a_command_that_prints_data_takes_the_three_formats() -> None:
     """Only commands that print nothing but talk go without --format."""
     without = {path for path, command in COMMANDS.items() if not any("--format" in p.opts for p in command.params)}
-    talkers = {("run",), ("watch",), ("up",), ("demo",), ("quarantine", "replay"), ("quarantine", "drop")}
+    talkers = {("run",), ("watch",), ("up",), ("ui",), ("demo",), ("quarantine", "replay"), ("quarantine", "drop")}
     assert without <= talkers
 
 

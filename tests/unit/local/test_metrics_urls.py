@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline.local.metrics_urls import MetricsUrls
+from pipeline.local.metrics_urls import MetricsUrls, last_said
 from pipeline.local.processes import ChildReport, ChildState
 
 
@@ -22,3 +22,11 @@ def test_each_start_is_found_once(tmp_path: Path) -> None:
         assert urls.found() == []
         log.write('{"action": "start", "metrics_port": 43}\n')
     assert urls.found() == [("rate", "http://127.0.0.1:43/metrics")]
+
+
+def test_the_last_start_of_each_stage_is_said(tmp_path: Path) -> None:
+    """Who comes later finds the newest port in the logs, and nothing of stages that never started."""
+    (tmp_path / "rate.log").write_text('{"metrics_port": 1}\n{"action": "idle"}\n{"metrics_port": 2}\n{"metrics_po')
+    (tmp_path / "totals.log").write_text("nothing of use\n")
+    assert last_said(tmp_path) == {"rate": "http://127.0.0.1:2/metrics"}
+    assert last_said(tmp_path / "missing") == {}
