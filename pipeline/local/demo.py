@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -18,7 +18,7 @@ from pipeline.catalogue.document import read_catalogue
 from pipeline.catalogue.model import Catalogue
 from pipeline.catalogue.servers import assign
 from pipeline.catalogue.store import load_accounts, load_subscriptions
-from pipeline.domain.errors import ConfigurationFault, InvariantViolation, TransientFault
+from pipeline.domain.errors import ConfigurationFault, InvariantViolation, Problem, Problems, TransientFault
 from pipeline.domain.period import Period
 from pipeline.ingest.replay import ReplayOptions, ReplayReport
 from pipeline.ingest.trace_csv import Trace, read_trace
@@ -46,6 +46,11 @@ PARTITIONS = 8
 # As an agent that catches up sends them: the broker, the readers and the archive handle a message, not an event.
 EVENTS_PER_MESSAGE = 100
 TRACE_FILE = "trace.csv"
+
+#: The log takes nothing that is further ahead of its clock.
+FUTURE_MAX = timedelta(minutes=5)
+#: schemas/demo/catalogue.yaml has their subscriptions begin with the year 2000, seen from Amsterdam.
+CUSTOMERS_SINCE = datetime(2000, 1, 1, tzinfo=ZoneInfo(SELLER_ZONE))
 
 #: What waits longer than this without moving is stuck.
 STUCK_SECONDS = 120.0
@@ -177,6 +182,7 @@ class Demo:
 
     def _read(self, path: Path) -> Trace:
         trace = read_trace(path)
+        refuse_other_times(path, trace, datetime.now(UTC))
         self._say(f"trace: {len(trace.rows)} samples of {len(trace.vms)} servers")
         return trace
 
@@ -269,6 +275,22 @@ class Demo:
         )
         write_whole(result.summary, render_summary(summary_facts(result)).encode())
         return result
+
+
+def refuse_other_times(path: Path, trace: Trace, now: datetime) -> None:
+    """
+    Refuse a trace that would bill nobody: of the future, which no log takes, or of before the demo's customers.
+
+    Raises:
+        Problems: Says which timestamp.
+    """
+    first = datetime.fromtimestamp(min(row.timestamp for row in trace.rows), UTC)
+    last = datetime.fromtimestamp(max(row.timestamp for row in trace.rows), UTC)
+    if last > now + FUTURE_MAX:
+        raise Problems([Problem(str(path), 0, "timestamp", f"goes to {last.isoformat()}, which is yet to come")])
+    if first < CUSTOMERS_SINCE:
+        message = f"begins at {first.isoformat()}; the demo's customers are there since {CUSTOMERS_SINCE:%Y}"
+        raise Problems([Problem(str(path), 0, "timestamp", message)])
 
 
 def refuse_other_catalogues(database_url: str, catalogue: Catalogue) -> None:

@@ -123,6 +123,7 @@ def test_beancount_accepts_the_books(world: World, tmp_path: Path) -> None:
     assert bean_check(last_decimal_changed(file, "beancount")).returncode != 0
 
 
+@pytest.mark.tools
 def test_hledger_accepts_the_books(world: World, tmp_path: Path) -> None:
     """With every check of strict mode, and dates in order; a change of the last decimal is refused."""
     file = exported(world, "hledger", tmp_path)
@@ -132,6 +133,7 @@ def test_hledger_accepts_the_books(world: World, tmp_path: Path) -> None:
     assert hledger(last_decimal_changed(file, "hledger"), "check").returncode != 0
 
 
+@pytest.mark.tools
 def test_hledger_has_the_same_balances(world: World, tmp_path: Path) -> None:
     """Summed by somebody else's program, digit for digit, account by account."""
     answer = hledger(exported(world, "hledger", tmp_path), "bal", "--flat", "--empty", "--no-total", "-O", "csv")

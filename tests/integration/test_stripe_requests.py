@@ -16,7 +16,7 @@ from pipeline.payments.stripe import API_VERSION, StripeGateway
 from pipeline.runtime.settings import checkout_dir
 from tests.unit.payments.gateways import attempt
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.tools]
 
 BINARY = checkout_dir() / ".rackmeter" / "bin" / "stripe-mock"
 

@@ -27,7 +27,7 @@ from tests.integration.proof_world import START, World
 from tests.support.browser import chromium
 from tests.support.databases import copied_database
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.tools]
 
 HOSTILE = "<script>window.hit=1</script><img src=x onerror=window.hit=1>"
 HOSTILE_ROWS = """

@@ -93,7 +93,7 @@ def test_events_are_those_of_the_typed_encoder(trace: Trace) -> None:
 
 
 def test_numbers_of_each_source_have_no_hole_and_end_with_its_last_words(trace: Trace) -> None:
-    """A source's numbers run from 1; the last two say complete_until its last month's end, and retired."""
+    """A source's numbers run from 1; the last two say complete_until the end of its last month, wherever it ends last, and retired."""
     log, report = send(trace)
     assert report.source_count == 2
     for vm in trace.vms:
@@ -102,7 +102,7 @@ def test_numbers_of_each_source_have_no_hole_and_end_with_its_last_words(trace: 
         assert numbers == list(range(1, len(events) + 1))
         complete, retired = events[-2:]
         assert (complete.type, retired.type) == ("rackmeter.control.complete_until.v1", "rackmeter.control.retired.v1")
-        assert msgspec.json.decode(complete.data) == {"until": "2026-06-30T22:00:00Z"}
+        assert msgspec.json.decode(complete.data) == {"until": "2026-07-01T12:00:00Z"}
         assert complete.sequence is not None
         assert retired.sequence is not None
         assert [complete.sequence.number, retired.sequence.number] == numbers[-2:]
