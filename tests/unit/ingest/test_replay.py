@@ -93,7 +93,7 @@ def test_events_are_those_of_the_typed_encoder(trace: Trace) -> None:
 
 
 def test_numbers_of_each_source_have_no_hole_and_end_with_its_last_words(trace: Trace) -> None:
-    """A source's numbers run from 1; the last two say complete_until the end of its last month, wherever it ends last, and retired."""
+    """Numbers run from 1; the last two say complete_until where the last month ends last, and retired."""
     log, report = send(trace)
     assert report.source_count == 2
     for vm in trace.vms:
