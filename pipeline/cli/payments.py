@@ -76,7 +76,7 @@ def retry(
     from pipeline.bootstrap import retry_payment
     from pipeline.reports import store
 
-    settings = settings_for("database_url")
+    settings = settings_for("database_url", "journal_dir")
     with reading(settings) as connection:
         invoice_id = retry_payment(settings, connection, invoice)
         rows = store.payments(connection, invoice=invoice_id)
@@ -96,7 +96,7 @@ def reconcile(form: FormatOption = Format.TABLE) -> None:
     from pipeline.bootstrap import reconcile_payments
     from pipeline.reports import store
 
-    settings = settings_for("database_url")
+    settings = settings_for("database_url", "journal_dir")
     with reading(settings) as connection:
         invoice_ids = reconcile_payments(settings, connection)
         rows = store.payments(connection, invoice_ids=invoice_ids)

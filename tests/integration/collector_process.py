@@ -19,7 +19,7 @@ from pipeline.runtime.settings import Settings
 from pipeline.web import store
 from pipeline.web.tokens import NewToken, Scope, make_token
 
-NOT_NEEDED = ("archive_dir", "documents_dir", "state_dir")
+NOT_NEEDED = ("archive_dir", "documents_dir", "journal_dir", "state_dir")
 START_SECONDS = 30.0
 
 

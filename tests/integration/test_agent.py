@@ -40,7 +40,8 @@ servers, topic, state_dir = sys.argv[1:]
 service.EVENTS_TOPIC = topic
 service.machine_id = lambda: "m1"
 environment = {"KAFKA_BOOTSTRAP_SERVERS": servers, "RACKMETER_STATE_DIR": state_dir}
-settings = Settings.from_environment(environment, not_needed=["database_url", "archive_dir", "documents_dir"])
+needless = ["database_url", "archive_dir", "documents_dir", "journal_dir"]
+settings = Settings.from_environment(environment, not_needed=needless)
 service.run_agent(settings, options.AgentOptions(interval_seconds=1, subject="web-01"))
 """
 
@@ -146,7 +147,9 @@ def test_what_a_broker_lost_can_be_sent_again(
     assert abs(int(str(found["clock_ahead_ms"]))) < 2000
     monkeypatch.setattr("pipeline.agent.resend.EVENTS_TOPIC", topic)
     environment = {"KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers, "RACKMETER_STATE_DIR": str(tmp_path)}
-    settings = Settings.from_environment(environment, not_needed=["database_url", "archive_dir", "documents_dir"])
+    settings = Settings.from_environment(
+        environment, not_needed=["database_url", "archive_dir", "documents_dir", "journal_dir"]
+    )
     before = events_of(bootstrap_servers, topic)
     assert resend(settings, SOURCE, datetime(2026, 1, 1, tzinfo=UTC)) == len(before)
     assert events_of(bootstrap_servers, topic) == before * 2

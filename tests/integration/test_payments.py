@@ -163,6 +163,7 @@ def test_a_process_that_is_killed_inside_the_call_leads_to_one_charge(
     double.gate.clear()
     environment = os.environ | {
         "DATABASE_URL": world.database_url,
+        "RACKMETER_JOURNAL_DIR": str(world.documents_dir.parent / "journal"),
         "RACKMETER_STRIPE_API_KEY_FILE": str(key_file),
         "RACKMETER_STRIPE_BASE_URL": double.url,
     }

@@ -41,6 +41,7 @@ def double(world: World) -> Iterator[StripeDouble]:
 def command(world: World, double: StripeDouble) -> Command:
     environment = {
         "DATABASE_URL": world.database_url,
+        "RACKMETER_JOURNAL_DIR": str(world.documents_dir.parent / "journal"),
         "RACKMETER_STRIPE_API_KEY": KEY,
         "RACKMETER_STRIPE_BASE_URL": double.url,
     }

@@ -95,7 +95,8 @@ BREAKS: dict[str, LiteralString] = {
         "INSERT INTO retention_edge (known_number, edge_at, dropped_before) VALUES (2, '2012-03-02Z', '2012-03-01Z')"
     ),
     "retention_edge_midnight_ck": (
-        "INSERT INTO retention_edge (known_number, edge_at, dropped_before) VALUES (2, '2012-06-01T01Z', '2012-03-01Z')"
+        "INSERT INTO retention_edge (known_number, edge_at, dropped_before) VALUES"
+        " (2, '2012-06-01T01:00Z', '2012-03-01Z')"
     ),
     "retention_edge_rises_ck": (
         "INSERT INTO retention_edge (known_number, edge_at, dropped_before) VALUES (2, '2012-02-01Z', '2011-12-01Z')"
@@ -324,7 +325,9 @@ MAY_ONLY_READ = {"schema_migration", "installation", "retention_edge"}
 # Stages know no tokens: neither whose they are nor how to make one.
 MAY_NOTHING = {"collector_token"}
 # The collector reads usage, whose it is, and tokens; what is not here it cannot reach.
-COLLECTOR_READS = {"collector_token", "meter_version", "ignore_rule", "series", "usage_bucket", "assignment"}
+COLLECTOR_READS = {
+    "collector_token", "meter_version", "ignore_rule", "series", "usage_bucket", "assignment", "retention_edge"
+}  # fmt: skip
 
 
 @pytest.fixture

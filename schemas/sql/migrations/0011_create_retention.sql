@@ -59,3 +59,5 @@ SELECT series_id, date_trunc('month', slot_start, 'UTC') AS starts_at, sum(quant
 FROM usage_bucket GROUP BY 1, 2;
 
 GRANT SELECT ON retention_edge, usage_by_hour, usage_by_day, usage_by_month TO rackmeter_app;
+-- The collector tells a sender at once that an event lies behind the edge.
+GRANT SELECT ON retention_edge TO rackmeter_collector;
