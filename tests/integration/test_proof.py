@@ -27,6 +27,7 @@ from pipeline.proof.report import Report
 from pipeline.proof.verify import owed_without_invoice, select_invoices, verify_invoices
 from pipeline.runtime.postgres import Connection
 from tests.integration import proof_world
+from tests.integration.proof_tampering import BOOKS_CASES, DOCUMENT_CASES, USAGE_CASES
 from tests.integration.proof_world import World
 
 pytestmark = pytest.mark.real
@@ -247,11 +248,13 @@ TAMPERED = {
     ),
 }  # fmt: skip
 
+CASES = TAMPERED | DOCUMENT_CASES | BOOKS_CASES | USAGE_CASES
 
-@pytest.mark.parametrize("what", TAMPERED)
+
+@pytest.mark.parametrize("what", CASES)
 def test_tampered_rows(world: World, what: str) -> None:
     """Each changed row makes the proof fail, and the differences name it."""
-    statements, named = TAMPERED[what]
+    statements, named = CASES[what]
     tamper(world, *statements)
     report = prove(world)
     for words in named:
