@@ -58,6 +58,23 @@ COPY (
     FROM usage_bucket b WHERE b.slot_start >= %(from)s AND b.slot_start < %(to)s
 ) TO STDOUT (FORMAT csv)
 
+-- name: days
+COPY (
+    SELECT d.series_id, (extract(epoch FROM d.day) * 1000000)::bigint, d.quantity::text
+    FROM usage_day d WHERE d.day >= %(from)s AND d.day < %(to)s
+) TO STDOUT (FORMAT csv)
+
+-- name: samples
+-- Copied out: may be many. Named as their events are.
+COPY (
+    SELECT s.sample_stream_id, (extract(epoch FROM s.occurred_at) * 1000000)::bigint,
+        s.epoch || '-' || lpad(s.number::text, 12, '0'), s.readings::text
+    FROM usage_sample s WHERE s.occurred_at >= %(from)s AND s.occurred_at < %(to)s
+) TO STDOUT (FORMAT csv)
+
+-- name: sample_streams
+SELECT sample_stream_id, source, subject, event_type FROM sample_stream
+
 -- name: retention_edge
 -- Slots before the first may be gone, events before the second may be parked for it; 0 where nothing was dropped.
 SELECT coalesce(max(extract(epoch FROM dropped_before) * 1000000), 0)::bigint,

@@ -84,6 +84,57 @@ JOIN meter ON meter.meter_version_id = coalesce(s.meter_version_id, u.meter_vers
 WHERE (s.text IS NOT NULL AND s.quantity IS NULL) OR coalesce(s.quantity, 0) <> coalesce(u.quantity, 0)
 ORDER BY 1, 2, 3, 4
 
+-- name: other_days
+-- Sums of whole UTC days that differ, both ways, of meters whose slots add up.
+WITH stored AS (
+    SELECT meter_version_id, source, subject, day_us, quantity AS text,
+        CASE WHEN length(split_part(quantity, '.', 2)) <= 15 OR trim(substr(split_part(quantity, '.', 2), 16), '0') = ''
+            THEN CAST(split_part(quantity, '.', 1)
+                || rpad(left(split_part(quantity, '.', 2), 15), 15, '0') AS HUGEINT) END AS quantity
+    FROM day JOIN series USING (series_id)
+), summed AS (
+    SELECT meter_version_id, source, subject, slot_us - slot_us % 86400000000 AS day_us, sum(quantity) AS quantity
+    FROM slot_usage JOIN meter USING (meter_version_id)
+    WHERE aggregation <> 'active_hours' AND slot_us >= $from_us AND slot_us < $to_us GROUP BY ALL
+)
+SELECT meter.meter, coalesce(s.subject, u.subject) AS subject, coalesce(s.source, u.source),
+    coalesce(s.day_us, u.day_us) AS day_us, s.text, u.quantity::VARCHAR
+FROM stored s FULL JOIN summed u
+    ON u.meter_version_id = s.meter_version_id AND u.subject = s.subject AND u.source = s.source AND u.day_us = s.day_us
+JOIN meter ON meter.meter_version_id = coalesce(s.meter_version_id, u.meter_version_id)
+WHERE (s.text IS NOT NULL AND s.quantity IS NULL) OR coalesce(s.quantity, 0) <> coalesce(u.quantity, 0)
+ORDER BY 1, 2, 3, 4
+
+-- name: day_count
+SELECT count(*) FROM day
+
+-- name: other_samples
+-- Streams and days whose samples are not the counted events with what ordered meters read of them: (how many, the first).
+WITH stored AS (
+    SELECT stream_id, event_id, at_us, len(json_keys(readings)) AS fields,
+        CAST(json_extract_string(readings, $paths) AS HUGEINT[]) AS nano
+    FROM sample JOIN sample_stream USING (sample_stream_id) JOIN stream USING (source, subject, event_type)
+), wanted AS (
+    SELECT stream_id, event_id, at_us, len(ordered_fields) AS fields,
+        [CASE WHEN list_contains(ordered_fields, place) THEN nano[place] END FOR place IN $places::INTEGER[]] AS nano
+    FROM counted WHERE len(ordered_fields) > 0 AND at_us >= $from_us AND at_us < $to_us
+), differing AS (
+    SELECT coalesce(s.stream_id, w.stream_id) AS stream_id, coalesce(s.at_us, w.at_us) AS at_us
+    FROM stored s FULL JOIN wanted w
+        ON w.stream_id = s.stream_id AND w.event_id = s.event_id AND w.at_us = s.at_us
+    WHERE s.fields IS DISTINCT FROM w.fields OR s.nano IS DISTINCT FROM w.nano
+)
+SELECT source, subject, min(at_us), count(*) FROM differing JOIN stream USING (stream_id) GROUP BY 1, 2 ORDER BY 1, 2
+
+-- name: samples_of_nothing
+-- Stored samples of streams no event was counted of.
+SELECT source, subject, min(at_us), count(*) FROM sample JOIN sample_stream USING (sample_stream_id)
+WHERE (source, subject, event_type) NOT IN (SELECT (source, subject, event_type) FROM stream)
+GROUP BY 1, 2 ORDER BY 1, 2
+
+-- name: sample_count
+SELECT count(*) FROM sample
+
 -- name: count_behind
 SELECT count(*) FROM slot_usage WHERE slot_us < $kept_us
 

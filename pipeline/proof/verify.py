@@ -11,11 +11,12 @@ from pipeline.proof.booked import check_booked_now, check_natures
 from pipeline.proof.books import Books, read_books
 from pipeline.proof.charges import Recomputed, Window, recompute, window_of
 from pipeline.proof.decisions import check_decisions, check_tallies, read_decisions
-from pipeline.proof.events import meter_spans, read_events
+from pipeline.proof.events import fields_of, meter_spans, read_events
 from pipeline.proof.evidence import check_files, files_below
 from pipeline.proof.facts import Catalogue, Invoice, Line, LogFacts
 from pipeline.proof.invoices import check_invoice, check_numbers, check_seals
 from pipeline.proof.report import Difference, Findings, InvoiceProof, Report
+from pipeline.proof.stored_usage import check_days, check_samples
 from pipeline.proof.usage import check_buckets, compute_usage
 from pipeline.proof.workspace import Workspace, open_workspace
 from pipeline.runtime.postgres import Connection
@@ -43,6 +44,7 @@ class _Proof:
         self.own: dict[str, Findings] = {invoice.invoice_id: Findings() for invoice in self.invoices}
         self.events: dict[str, int] = {}
         self.subjects: dict[str, frozenset[str]] = {}
+        self.read_fields: Sequence[str] = ()
         # What the open workspace gave last: a cut that nothing came after needs no second recomputation.
         self.at_present: tuple[Catalogue, list[Window], Recomputed] | None = None
         unknown = sorted(set(invoice_ids) - self.own.keys())
@@ -113,11 +115,14 @@ class _Proof:
         read_decisions(workspace, self.connection, self.log)
         check_decisions(workspace, self.connection, self.shared)
         compute_usage(workspace, spans, start_us, end_us)
+        self.read_fields = fields_of(spans)
         return True
 
     def _check_present(self, workspace: Workspace, start_us: int, end_us: int) -> None:
         check_tallies(workspace, self.log, self.shared)
         check_buckets(workspace, self.connection, start_us, end_us, self.shared)
+        check_days(workspace, self.connection, start_us, end_us, self.shared)
+        check_samples(workspace, self.connection, self.read_fields, start_us, end_us, self.shared)
 
     def _check_booked_now(self, workspace: Workspace) -> None:
         known = self.catalogue.known_at(self.log.known_number)
