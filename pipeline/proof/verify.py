@@ -15,6 +15,7 @@ from pipeline.proof.events import fields_of, meter_spans, read_events
 from pipeline.proof.evidence import check_files, files_below
 from pipeline.proof.facts import Catalogue, Invoice, Line, LogFacts
 from pipeline.proof.invoices import check_invoice, check_numbers, check_seals
+from pipeline.proof.outside import check_journalled
 from pipeline.proof.report import Difference, Findings, InvoiceProof, Report
 from pipeline.proof.stored_usage import check_days, check_samples
 from pipeline.proof.usage import check_buckets, compute_usage
@@ -232,7 +233,12 @@ class _Proof:
 
 
 def verify_invoices(
-    connection: Connection, archive_dir: Path, invoice_ids: Sequence[str], *, topic: str = TOPIC
+    connection: Connection,
+    archive_dir: Path,
+    invoice_ids: Sequence[str],
+    *,
+    topic: str = TOPIC,
+    journal_dir: Path | None = None,
 ) -> Report:
     """
     Prove invoices from the archive, in one snapshot of the database; drafts and issued ones alike.
@@ -242,6 +248,7 @@ def verify_invoices(
         archive_dir: The archive folder.
         invoice_ids: Which; without any, only the log, the buckets' evidence and the books are looked at.
         topic: The log's topic.
+        journal_dir: The journal's folder, to compare issued documents with; None: they are not compared with it.
 
     Returns:
         What was compared and every difference; `ok` where there is none.
@@ -254,6 +261,8 @@ def verify_invoices(
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         proof = _Proof(connection, archive_dir, topic, invoice_ids)
         proof.run()
+        if journal_dir is not None:
+            check_journalled(proof.invoices, journal_dir, proof.shared, proof.own)
     return proof.report()
 
 
