@@ -64,13 +64,18 @@ COPY (
     FROM usage_day d WHERE d.day >= %(from)s AND d.day < %(to)s
 ) TO STDOUT (FORMAT csv)
 
--- name: samples
--- Copied out: may be many. Named as their events are.
-COPY (
-    SELECT s.sample_stream_id, (extract(epoch FROM s.occurred_at) * 1000000)::bigint,
-        s.epoch || '-' || lpad(s.number::text, 12, '0'), s.readings::text
-    FROM usage_sample s WHERE s.occurred_at >= %(from)s AND s.occurred_at < %(to)s
-) TO STDOUT (FORMAT csv)
+-- name: sample_days
+-- Samples by stream and day: how many, and two sums of their digests. Copying each of them out takes seconds.
+SELECT sample_stream_id, at_us / 86400000000 * 86400000000, count(*),
+    sum(('x' || lpad(left(digest, 15), 16, '0'))::bit(64)::bigint)::text,
+    sum(('x' || lpad(right(digest, 15), 16, '0'))::bit(64)::bigint)::text
+FROM (
+    SELECT sample_stream_id, at_us,
+        md5(at_us || '|' || epoch || '-' || lpad(number::text, 12, '0') || '|' || readings::text) AS digest
+    FROM (
+        SELECT sample_stream_id, (extract(epoch FROM occurred_at) * 1000000)::bigint AS at_us, epoch, number, readings
+        FROM usage_sample WHERE occurred_at >= %(from)s AND occurred_at < %(to)s OFFSET 0) AS s OFFSET 0) AS digested
+GROUP BY 1, 2
 
 -- name: sample_streams
 SELECT sample_stream_id, source, subject, event_type FROM sample_stream

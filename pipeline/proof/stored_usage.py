@@ -1,5 +1,6 @@
 """Compare what the pipeline keeps of usage beside buckets: sums of days, and the samples later slots are made from."""
 
+import json
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -58,27 +59,31 @@ def check_samples(
         {"sample_stream_id": pa.int64(), "source": pa.string(), "subject": pa.string(), "event_type": pa.string()},
         facts.rows(connection, "sample_streams"),
     )
-    workspace.copy(
-        "sample",
-        {"sample_stream_id": "BIGINT", "at_us": "BIGINT", "event_id": "VARCHAR", "readings": "VARCHAR"},
-        connection,
-        facts.QUERIES["samples"],
-        {"from": facts.to_time(kept_us), "to": facts.to_time(to_us)},
+    between = {"from": facts.to_time(kept_us), "to": facts.to_time(to_us)}
+    workspace.load(
+        "sample_day",
+        {
+            "sample_stream_id": pa.int64(),
+            "day_us": pa.int64(),
+            "samples": pa.int64(),
+            "first_sum": pa.string(),
+            "last_sum": pa.string(),
+        },
+        facts.rows(connection, "sample_days", between),
     )
     findings.compared["samples"] += workspace.rows(QUERIES["sample_count"])[0][0]
+    # PostgreSQL puts shorter names first.
+    order = sorted(range(len(fields)), key=lambda index: (len(fields[index].encode()), fields[index].encode()))
     differing = workspace.rows(
         QUERIES["other_samples"],
         {
-            "paths": ['$."' + field.replace("\\", "\\\\").replace('"', '\\"') + '"' for field in fields],
-            "places": list(range(1, len(fields) + 1)),
+            "places": [index + 1 for index in order],
+            "labels": [f"{json.dumps(field, ensure_ascii=False)}: " for field in fields],
             "from_us": kept_us,
             "to_us": to_us,
         },
     )
-    findings.add_listed(
-        STEP,
-        [(_sample_difference(*row), row[1]) for row in [*differing, *workspace.rows(QUERIES["samples_of_nothing"])]],
-    )
+    findings.add_listed(STEP, [(_sample_difference(*row), row[1]) for row in differing])
 
 
 def _day_difference(
@@ -89,6 +94,8 @@ def _day_difference(
     return f"day of {who}: quantity {stored or 'missing'}, recomputed {recomputed}"
 
 
-def _sample_difference(source: str, subject: str, first_us: int, count: int) -> str:
-    first = facts.to_time(first_us).isoformat()
-    return f"samples of {subject} by {source}: {count} are not the events that counted, the first at {first}"
+def _sample_difference(source: str, subject: str, day_us: int, stored: int | None, counted: int | None) -> str:
+    what = f"samples of {subject} by {source}, {facts.to_time(day_us).date()}"
+    if stored != counted:
+        return f"{what}: {stored or 0} are stored, {counted or 0} counted"
+    return f"{what}: they are not the events that counted"

@@ -109,31 +109,32 @@ ORDER BY 1, 2, 3, 4
 SELECT count(*) FROM day
 
 -- name: other_samples
--- Streams and days whose samples are not the counted events with what ordered meters read of them: (how many, the first).
+-- Days of a server's samples that are not those of the counted events. What ordered meters read of an event is written as
+-- PostgreSQL writes it, fields in its order; a day's rows are compared by their number and two sums of their digests.
 WITH stored AS (
-    SELECT stream_id, event_id, at_us, len(json_keys(readings)) AS fields,
-        CAST(json_extract_string(readings, $paths) AS HUGEINT[]) AS nano
-    FROM sample JOIN sample_stream USING (sample_stream_id) JOIN stream USING (source, subject, event_type)
-), wanted AS (
-    SELECT stream_id, event_id, at_us, len(ordered_fields) AS fields,
-        [CASE WHEN list_contains(ordered_fields, place) THEN nano[place] END FOR place IN $places::INTEGER[]] AS nano
+    SELECT source, subject, event_type, day_us, samples, first_sum, last_sum
+    FROM sample_day JOIN sample_stream USING (sample_stream_id)
+), written AS (
+    SELECT stream_id, at_us // 86400000000 * 86400000000 AS day_us, md5(at_us || '|' || event_id || '|{' || array_to_string(
+        list_transform(
+            list_filter($places::INTEGER[], lambda place: list_contains(ordered_fields, place)),
+            lambda place: ($labels::VARCHAR[])[place] || nano[place]), ', ') || '}') AS digest
     FROM counted WHERE len(ordered_fields) > 0 AND at_us >= $from_us AND at_us < $to_us
-), differing AS (
-    SELECT coalesce(s.stream_id, w.stream_id) AS stream_id, coalesce(s.at_us, w.at_us) AS at_us
-    FROM stored s FULL JOIN wanted w
-        ON w.stream_id = s.stream_id AND w.event_id = s.event_id AND w.at_us = s.at_us
-    WHERE s.fields IS DISTINCT FROM w.fields OR s.nano IS DISTINCT FROM w.nano
+), counted_day AS (
+    SELECT stream_id, day_us, count(*) AS samples, sum(('0x' || left(digest, 15))::BIGINT)::VARCHAR AS first_sum,
+        sum(('0x' || right(digest, 15))::BIGINT)::VARCHAR AS last_sum
+    FROM written GROUP BY 1, 2
+), wanted AS (
+    SELECT source, subject, event_type, day_us, samples, first_sum, last_sum FROM counted_day JOIN stream USING (stream_id)
 )
-SELECT source, subject, min(at_us), count(*) FROM differing JOIN stream USING (stream_id) GROUP BY 1, 2 ORDER BY 1, 2
-
--- name: samples_of_nothing
--- Stored samples of streams no event was counted of.
-SELECT source, subject, min(at_us), count(*) FROM sample JOIN sample_stream USING (sample_stream_id)
-WHERE (source, subject, event_type) NOT IN (SELECT (source, subject, event_type) FROM stream)
-GROUP BY 1, 2 ORDER BY 1, 2
+SELECT coalesce(s.source, w.source), coalesce(s.subject, w.subject), coalesce(s.day_us, w.day_us), s.samples, w.samples
+FROM stored s FULL JOIN wanted w
+    ON w.source = s.source AND w.subject = s.subject AND w.event_type = s.event_type AND w.day_us = s.day_us
+WHERE s.samples IS DISTINCT FROM w.samples OR s.first_sum <> w.first_sum OR s.last_sum <> w.last_sum
+ORDER BY 1, 2, 3
 
 -- name: sample_count
-SELECT count(*) FROM sample
+SELECT coalesce(sum(samples), 0)::BIGINT FROM sample_day
 
 -- name: count_behind
 SELECT count(*) FROM slot_usage WHERE slot_us < $kept_us
@@ -173,9 +174,13 @@ JOIN segment s ON s.subscription_id = o.subscription_id AND s.meter = h.meter
 GROUP BY 1, 2
 
 -- name: events_of_period
--- Counted events of each period's servers, for the report.
-SELECT w.account_id, w.from_us, count(*)
-FROM counted c JOIN stream USING (stream_id)
-JOIN owner o ON o.subject = stream.subject AND c.at_us >= o.from_us AND c.at_us < o.to_us
-JOIN account_window w ON w.account_id = o.account_id AND c.at_us >= w.from_us AND c.at_us < w.to_us
+-- Counted events of each period's servers, for the report. Who held a stream when is found before its events are read.
+WITH held AS MATERIALIZED (
+    SELECT stream.stream_id, w.account_id, w.from_us AS period_from_us, greatest(o.from_us, w.from_us) AS from_us,
+        least(o.to_us, w.to_us) AS to_us
+    FROM stream JOIN owner o USING (subject)
+    JOIN account_window w ON w.account_id = o.account_id AND o.from_us < w.to_us AND w.from_us < o.to_us
+)
+SELECT h.account_id, h.period_from_us, count(*)
+FROM counted c JOIN held h ON h.stream_id = c.stream_id AND c.at_us >= h.from_us AND c.at_us < h.to_us
 GROUP BY 1, 2
