@@ -158,12 +158,21 @@ def _close_ports(settings: Settings, gateways: "Mapping[str, Gateway]") -> "Port
 
 
 def verify(settings: Settings, *, invoice: str | None = None, month: tuple[int, int] | None = None) -> "Report":
-    """Recompute issued invoices from the archive: one (number or id), a month's, or all."""
-    from pipeline.proof.verify import select_invoices, verify_invoices
+    """
+    Recompute issued invoices from the archive: one (number or id), a month's, or all.
 
+    Where the journal is set, documents are compared with it too.
+    """
+    from pipeline.proof.verify import select_invoices, verify_invoices
+    from pipeline.runtime.journal import Journal
+    from pipeline.runtime.settings import NOT_SET
+
+    journal_dir = None if settings.journal_dir.name == NOT_SET else settings.journal_dir
+    if journal_dir is not None:
+        Journal(journal_dir)  # a folder that is not there is no empty journal
     with database(settings, "rackmeter-verify") as connection:
         chosen = select_invoices(connection, invoice=invoice, month=month)
-        return verify_invoices(connection, settings.archive_dir, chosen)
+        return verify_invoices(connection, settings.archive_dir, chosen, journal_dir=journal_dir)
 
 
 def verify_books(settings: Settings, expected: tuple[int, str] | None = None) -> "ChainReport":

@@ -12,7 +12,10 @@ Steps, each able to fail with a difference that names what differs:
     evidence    every listed file is there, whole, and ranges join without a gap; what the cut sealed is unchanged
     events      messages taken apart and judged by our own statement of validity (SQL; `judge` where SQL cannot)
     decisions   every outcome follows from the evidence: counted once, duplicates have twins, bad ones are bad
-    usage       slots of every meter, in whole numbers (HUGEINT), against usage_bucket
+    usage       slots of every meter, in whole numbers (HUGEINT), against usage_bucket, usage_day and usage_sample
     charges     attribution, price bindings and prices in Fractions, one quantisation to 12 decimals
-    invoices    lines, booked charges, entries, totals, documents, numbers
+    invoices    lines with texts and steps, totals, booked charges, entries, documents, numbers, payment attempts
+    ledger      every transaction balances and is for something; what is posted for an item is what is booked
+    journal     documents are those written outside before they were issued, where the journal's folder is given
+docs/proof.md has what is looked at, column by column.
 """

@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from pipeline.proof import prices
-from pipeline.proof.facts import Catalogue, Price, to_us
+from pipeline.proof.facts import Catalogue, Price, to_time, to_us
 from pipeline.proof.ownership import bound, owners
+from pipeline.proof.steps import decimal_text, steps_of
 from pipeline.proof.usage import QUERIES, SCALE
 from pipeline.proof.workspace import Workspace
 
@@ -33,12 +34,60 @@ class ItemKey(NamedTuple):
     subject: str
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What an item used while one price was in force: `quantity` in the meter's unit, `share` of the period."""
+
+    price: Price
+    from_us: int
+    to_us: int
+    quantity: Fraction
+    share: Fraction
+
+    @property
+    def segment(self) -> dict[str, Any]:
+        """It as a total has it."""
+        return {
+            "price_version_id": self.price.price_version_id,
+            "from": _stamp(self.from_us),
+            "to": _stamp(self.to_us),
+            "quantity": decimal_text(self.quantity),
+        }
+
+    @property
+    def breakdown(self) -> dict[str, Any]:
+        """It as a charge and an invoice's line have it, in the price's unit and with the steps of the price."""
+        quantity = self.quantity / Fraction(self.price.base_units)
+        return {
+            "price_version_id": self.price.price_version_id,
+            "price": self.price.price,
+            "unit": self.price.unit,
+            "quantity": decimal_text(quantity),
+            "from": _stamp(self.from_us),
+            "to": _stamp(self.to_us),
+            "steps": [
+                {
+                    "label": step.label,
+                    "quantity": decimal_text(step.quantity),
+                    "unit_price": decimal_text(step.unit_price),
+                    "amount": decimal_text(step.amount),
+                }
+                for step in steps_of(self.price.model, self.price.parameters, quantity, self.share)
+            ],
+        }
+
+
 @dataclass(slots=True)
 class Cost:
-    """What an item used and costs, by product; quantities in the meter's unit, amounts with 12 decimals."""
+    """
+    What an item used and costs, by product; quantities in the meter's unit, amounts with 12 decimals.
+
+    parts: All of its prices in order of time, also those nothing was used at; none where nothing was used at all.
+    """
 
     quantities: dict[str, Fraction] = field(default_factory=dict)
     amounts: dict[str, Decimal] = field(default_factory=dict)
+    parts: list[Part] = field(default_factory=list)
 
     @property
     def quantity(self) -> Fraction:
@@ -55,6 +104,10 @@ class _Segment:
     from_us: int
     to_us: int
     window: Window
+
+    @property
+    def share(self) -> Fraction:
+        return Fraction(self.to_us - self.from_us, self.window.to_us - self.window.from_us)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,14 +224,26 @@ def _costs(segments: Sequence[_Segment], quantities: Mapping[tuple[int, str], Fr
         segment = segments[segment_id]
         price = segment.price
         key = ItemKey(segment.subscription_id, segment.item, segment.window.from_us, subject)
-        share = Fraction(segment.to_us - segment.from_us, segment.window.to_us - segment.window.from_us)
-        amount = prices.amount_of(price.model, price.parameters, quantity / Fraction(price.base_units), share)
+        amount = prices.amount_of(price.model, price.parameters, quantity / Fraction(price.base_units), segment.share)
         cost = costs.setdefault(key, Cost())
         cost.quantities[price.product] = cost.quantities.get(price.product, Fraction(0)) + quantity
         exact[key, price.product] = exact.get((key, price.product), Fraction(0)) + amount
     for (key, product), amount in exact.items():
         costs[key].amounts[product] = prices.posted(amount)
+    by_item: dict[tuple[str, str, int], list[tuple[int, _Segment]]] = {}
+    for segment_id, segment in enumerate(segments):
+        item = (segment.subscription_id, segment.item, segment.window.from_us)
+        by_item.setdefault(item, []).append((segment_id, segment))
+    for key, cost in costs.items():
+        for segment_id, segment in by_item[key.subscription_id, key.item, key.period_from_us]:
+            if (segment.price.model in prices.PER_SERVER_MODELS) == bool(key.subject):
+                quantity = quantities.get((segment_id, key.subject), Fraction(0))
+                cost.parts.append(Part(segment.price, segment.from_us, segment.to_us, quantity, segment.share))
     return costs
+
+
+def _stamp(at_us: int) -> str:
+    return to_time(at_us).isoformat().replace("+00:00", "Z")
 
 
 def window_of(account_id: str, start: datetime, end: datetime) -> Window:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -220,7 +220,7 @@ class LogFacts:
 
 @dataclass(frozen=True, slots=True)
 class Invoice:
-    """An invoice as it stands; `cut` as the close wrote it."""
+    """An invoice as it stands; `cut` as the close wrote it; its billing period's state and end."""
 
     invoice_id: str
     account_id: str
@@ -235,6 +235,16 @@ class Invoice:
     document: Mapping[str, Any] | None
     document_digest: str | None
     time_zone: str
+    issued_on: date | None
+    due_on: date | None
+    proof: Mapping[str, Any] | None
+    period_state: str | None
+    closed_to: datetime | None
+
+    @property
+    def name(self) -> str:
+        """How differences name it: by its number, where it has one, and its id."""
+        return f"invoice {self.number} ({self.invoice_id})" if self.number else f"invoice {self.invoice_id}"
 
     @property
     def offsets(self) -> dict[int, int]:
@@ -258,6 +268,7 @@ class Line:
     quantity: Decimal
     amount_exact: Decimal
     amount_minor: int
+    breakdown: Sequence[Mapping[str, Any]]
 
 
 def rows(connection: Connection, name: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:

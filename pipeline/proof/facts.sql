@@ -58,6 +58,28 @@ COPY (
     FROM usage_bucket b WHERE b.slot_start >= %(from)s AND b.slot_start < %(to)s
 ) TO STDOUT (FORMAT csv)
 
+-- name: days
+COPY (
+    SELECT d.series_id, (extract(epoch FROM d.day) * 1000000)::bigint, d.quantity::text
+    FROM usage_day d WHERE d.day >= %(from)s AND d.day < %(to)s
+) TO STDOUT (FORMAT csv)
+
+-- name: sample_days
+-- Samples by stream and day: how many, and two sums of their digests. Copying each of them out takes seconds.
+SELECT sample_stream_id, at_us / 86400000000 * 86400000000, count(*),
+    sum(('x' || lpad(left(digest, 15), 16, '0'))::bit(64)::bigint)::text,
+    sum(('x' || lpad(right(digest, 15), 16, '0'))::bit(64)::bigint)::text
+FROM (
+    SELECT sample_stream_id, at_us,
+        md5(at_us || '|' || epoch || '-' || lpad(number::text, 12, '0') || '|' || readings::text) AS digest
+    FROM (
+        SELECT sample_stream_id, (extract(epoch FROM occurred_at) * 1000000)::bigint AS at_us, epoch, number, readings
+        FROM usage_sample WHERE occurred_at >= %(from)s AND occurred_at < %(to)s OFFSET 0) AS s OFFSET 0) AS digested
+GROUP BY 1, 2
+
+-- name: sample_streams
+SELECT sample_stream_id, source, subject, event_type FROM sample_stream
+
 -- name: retention_edge
 -- Slots before the first may be gone, events before the second may be parked for it; 0 where nothing was dropped.
 SELECT coalesce(max(extract(epoch FROM dropped_before) * 1000000), 0)::bigint,
@@ -101,14 +123,15 @@ ORDER BY i.period_start, i.account_id
 
 -- name: invoices
 SELECT i.invoice_id, i.account_id, i.period_start, i.period_end, i.currency, i.state, i.cut, i.total_minor, i.seller,
-    i.number, i.document, i.document_digest, a.time_zone
+    i.number, i.document, i.document_digest, a.time_zone, i.issued_on, i.due_on, i.proof, p.state, p.period_end
 FROM invoice i JOIN billing_account a USING (account_id)
+LEFT JOIN billing_period p ON p.account_id = i.account_id AND p.period_start = i.period_start
 WHERE i.invoice_id = ANY (%(invoice_ids)s::text[])
 ORDER BY i.period_start, i.account_id
 
 -- name: lines
 SELECT invoice_id, line_number, subscription_id, item, product, service_period_start, service_period_end, subject,
-    description, quantity, amount_exact, amount_minor
+    description, quantity, amount_exact, amount_minor, breakdown
 FROM invoice_line WHERE invoice_id = ANY (%(invoice_ids)s::text[]) ORDER BY invoice_id, line_number
 
 -- name: taken_before
@@ -133,7 +156,8 @@ ORDER BY x.invoice_id, x.line_number, e.ledger_entry_id
 
 -- name: transactions
 -- Every entry of the transactions the invoices took from or posted.
-SELECT t.ledger_transaction_id, t.key, a.kind, a.account_id, a.product, e.currency, e.amount
+SELECT t.ledger_transaction_id, t.key, a.kind, a.account_id, a.product, e.currency, e.amount, e.account_id,
+    e.period_start
 FROM ledger_transaction t
 JOIN ledger_entry e USING (ledger_transaction_id)
 JOIN ledger_account a USING (ledger_account_id)
@@ -145,11 +169,63 @@ ORDER BY t.ledger_transaction_id, e.ledger_entry_id
 SELECT ledger_transaction_id, currency, sum(amount) FROM ledger_entry
 GROUP BY ledger_transaction_id, currency HAVING sum(amount) <> 0 ORDER BY 1 LIMIT 100
 
+-- name: for_nothing
+-- Transactions of the whole ledger that no item, issued invoice or payment that came explains.
+SELECT t.ledger_transaction_id, t.key FROM ledger_transaction t
+WHERE NOT CASE t.kind
+    WHEN 'usage' THEN EXISTS (
+        SELECT FROM billed_item b WHERE b.billed_item_id = t.billed_item_id
+            AND t.key ~ ('^usage:' || b.billed_item_id || ':[0-9]+:' || t.revision || '$'))
+    WHEN 'invoice' THEN t.billed_item_id IS NULL AND EXISTS (
+        SELECT FROM invoice i WHERE t.key = 'invoice:' || i.invoice_id AND i.state = 'issued')
+    WHEN 'payment' THEN t.billed_item_id IS NULL AND EXISTS (
+        SELECT FROM payment_attempt p WHERE t.key = 'payment:' || p.idempotency_key AND p.state = 'succeeded')
+    ELSE false END
+ORDER BY 1 LIMIT 100
+
+-- name: misplaced
+-- Entries of usage, of the whole ledger, that are not where their item belongs.
+SELECT e.ledger_entry_id, t.key
+FROM ledger_transaction t
+JOIN billed_item b USING (billed_item_id)
+JOIN subscription s USING (subscription_id)
+JOIN ledger_entry e USING (ledger_transaction_id)
+JOIN ledger_account a USING (ledger_account_id)
+WHERE t.kind = 'usage' AND (a.kind NOT IN ('unbilled', 'revenue') OR a.currency <> e.currency
+    OR a.kind = 'unbilled' AND a.account_id <> s.account_id OR b.account_id <> s.account_id
+    OR e.account_id IS DISTINCT FROM s.account_id OR e.period_start IS DISTINCT FROM b.period_start)
+ORDER BY 1 LIMIT 100
+
 -- name: booked
-SELECT b.billed_item_id, b.account_id, b.subscription_id, b.item, b.subject, b.period_start, b.period_end, c.revision,
-    c.outcome, c.quantity, c.amounts
-FROM billed_item b JOIN booked_charge c USING (billed_item_id)
-WHERE b.account_id = ANY (%(account_ids)s::text[]) ORDER BY b.billed_item_id
+-- Items of accounts and periods with what is booked for them and their totals; whether a total is about to change.
+SELECT b.billed_item_id, b.account_id, b.subscription_id, b.item, b.subject, b.period_start, b.period_end, c.generation,
+    c.revision, c.outcome, c.quantity, c.amounts, c.breakdown, t.generation, t.revision, t.segments,
+    EXISTS (SELECT FROM dirty_mark) OR EXISTS (SELECT FROM dirty_item d WHERE d.billed_item_id = b.billed_item_id)
+FROM billed_item b LEFT JOIN booked_charge c USING (billed_item_id) LEFT JOIN usage_total t USING (billed_item_id)
+WHERE b.account_id = ANY (%(account_ids)s::text[]) AND b.period_start = ANY (%(period_starts)s::timestamptz[])
+ORDER BY b.billed_item_id
+
+-- name: posted
+-- What is posted for items, taken by an invoice or not.
+SELECT t.billed_item_id, a.kind, coalesce(a.product, ''), e.currency, sum(e.amount)
+FROM ledger_transaction t
+JOIN ledger_entry e USING (ledger_transaction_id)
+JOIN ledger_account a USING (ledger_account_id)
+WHERE t.kind = 'usage' AND t.billed_item_id = ANY (%(billed_item_ids)s::bigint[])
+GROUP BY 1, 2, 3, 4
+
+-- name: attempts
+-- Payment attempts with what is posted for them to the account's receivable.
+SELECT p.invoice_id, p.attempt_number, p.gateway, p.idempotency_key, p.amount_minor, p.currency, p.state, p.reference, (
+        SELECT coalesce(-sum(e.amount), 0)
+        FROM ledger_transaction t
+        JOIN ledger_entry e USING (ledger_transaction_id)
+        JOIN ledger_account a USING (ledger_account_id)
+        WHERE t.key = 'payment:' || p.idempotency_key AND a.kind = 'receivable' AND a.account_id = i.account_id
+            AND e.account_id = i.account_id AND e.currency = p.currency)
+FROM payment_attempt p JOIN invoice i USING (invoice_id)
+WHERE p.invoice_id = ANY (%(invoice_ids)s::text[])
+ORDER BY 1, 2
 
 -- name: numbers
 -- Every number given, with the series it must stand in.

@@ -2,15 +2,16 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from collections.abc import Sequence
 from fractions import Fraction
 
 from pipeline.proof import facts, prices, seals
+from pipeline.proof.booked import check_booked, item_name
 from pipeline.proof.books import Books, Entry, shown
 from pipeline.proof.charges import Cost, ItemKey, Recomputed
 from pipeline.proof.facts import Catalogue, Invoice, Line, LogFacts, to_us
 from pipeline.proof.issued import check_issued
+from pipeline.proof.lines import check_line, units_of
 from pipeline.proof.ownership import month_around
 from pipeline.proof.report import Findings
 from pipeline.runtime.postgres import Connection
@@ -31,18 +32,22 @@ def check_seals(invoice: Invoice, known: Catalogue, log: LogFacts, findings: Fin
         if invoice.cut.get(name) != digest:
             findings.add(
                 "evidence",
-                f"invoice {invoice.invoice_id}: {meaning} since the cut; {name} is {digest},"
-                f" sealed {invoice.cut.get(name)}",
+                f"{invoice.name}: {meaning} since the cut; {name} is {digest}, sealed {invoice.cut.get(name)}",
             )
     if invoice.cut.get("topic") != log.topic or log.number_of(str(invoice.cut.get("log_id"))) is None:
-        findings.add("evidence", f"invoice {invoice.invoice_id} was cut from another log: {invoice.cut.get('log_id')}")
+        findings.add("evidence", f"{invoice.name} was cut from another log: {invoice.cut.get('log_id')}")
 
 
 def check_invoice(
-    invoice: Invoice, lines: Sequence[Line], recomputed: Recomputed, books: Books, findings: Findings
+    invoice: Invoice,
+    lines: Sequence[Line],
+    known: Catalogue,
+    recomputed: Recomputed,
+    books: Books,
+    findings: Findings,
 ) -> None:
-    """Compare one invoice with the costs recomputed under its cut."""
-    name = f"invoice {invoice.invoice_id}"
+    """Compare one invoice with the costs recomputed under its cut; `known`: the catalogue of the cut."""
+    name = invoice.name
     if (invoice.period_start, invoice.period_end) != month_around(invoice.period_start, invoice.time_zone):
         findings.add(STEP, f"{name}: its period is not a calendar month of {invoice.time_zone}")
     seen: set[tuple[ItemKey, str]] = set()
@@ -51,20 +56,20 @@ def check_invoice(
         if (key, line.product) in seen:
             findings.add(STEP, f"{name}: line {line.line_number} repeats an earlier line")
         seen.add((key, line.product))
-        _check_line(invoice, line, recomputed.costs.get(key, Cost()), books, findings)
+        check_line(invoice, line, recomputed.costs.get(key, Cost()), books, findings)
     for key, cost in recomputed.costs.items():
         if key.period_from_us != to_us(invoice.period_start):
             continue
         for product, amount in cost.amounts.items():
             if amount and (key, product) not in seen:
-                findings.add(STEP, f"{name}: {_item(key)}, {product}: {amount} {invoice.currency} is on no line")
+                findings.add(STEP, f"{name}: {item_name(key)}, {product}: {amount} {invoice.currency} is on no line")
     total = sum(prices.minor_units(line.amount_exact, invoice.currency) for line in lines)
     if invoice.total_minor != total:
         findings.add(STEP, f"{name}: total {invoice.total_minor}, recomputed {total} minor units of {invoice.currency}")
     _check_entries(invoice, lines, books, findings)
-    _check_booked(invoice, recomputed, books, findings)
+    check_booked(invoice, recomputed, books, findings)
     if invoice.state == "issued":
-        check_issued(invoice, lines, books, findings)
+        check_issued(invoice, lines, books, units_of(known), findings)
     findings.compared["invoices"] += 1
 
 
@@ -87,43 +92,8 @@ def check_numbers(connection: Connection, findings: Findings) -> None:
             findings.add(STEP, f"number {number} of series {series} of {seller} was never given")
 
 
-def _check_line(invoice: Invoice, line: Line, cost: Cost, books: Books, findings: Findings) -> None:
-    name = f"line {line.line_number} of invoice {invoice.invoice_id}"
-    before = sum(
-        (
-            Fraction(amount)
-            for account_id, period_start, subscription_id, item, subject, service_start, product, amount in (
-                books.taken_before
-            )
-            if (account_id, subscription_id, item, subject, service_start, product)
-            == (
-                invoice.account_id,
-                line.subscription_id,
-                line.item,
-                line.subject,
-                line.service_period_start,
-                line.product,
-            )
-            and period_start < invoice.period_start
-        ),
-        Fraction(0),
-    )
-    quantity = cost.quantities.get(line.product, Fraction(0))
-    exact = Fraction(cost.amounts.get(line.product, Decimal(0))) - before
-    if Fraction(line.quantity) != quantity:
-        findings.add(STEP, f"{name}: quantity {line.quantity:f} recomputed {shown(quantity)}")
-    if Fraction(line.amount_exact) != exact:
-        findings.add(STEP, f"{name}: amount {line.amount_exact:f} {invoice.currency} recomputed {shown(exact)}")
-    minor = prices.minor_units(line.amount_exact, invoice.currency)
-    if line.amount_minor != minor:
-        findings.add(STEP, f"{name}: {line.amount_minor} minor units, rounded again {minor}")
-    if line.service_period_start > invoice.period_start:
-        findings.add(STEP, f"{name} is for a later period than its invoice")
-    findings.compared["lines"] += 1
-
-
 def _check_entries(invoice: Invoice, lines: Sequence[Line], books: Books, findings: Findings) -> None:
-    name = f"invoice {invoice.invoice_id}"
+    name = invoice.name
     by_line: dict[int, list[Entry]] = defaultdict(list)
     for entry in books.entries.get(invoice.invoice_id, ()):
         by_line[entry.line_number].append(entry)
@@ -150,7 +120,7 @@ def _check_entries(invoice: Invoice, lines: Sequence[Line], books: Books, findin
     revenue: dict[str, Fraction] = defaultdict(Fraction)
     for transaction_id in sorted(touched):
         balance: dict[str, Fraction] = defaultdict(Fraction)
-        for _, _, kind, _, product, currency, amount in books.transactions.get(transaction_id, ()):
+        for _, _, kind, _, product, currency, amount, _, _ in books.transactions.get(transaction_id, ()):
             balance[currency] += Fraction(amount)
             if kind == "revenue":
                 revenue[product] -= Fraction(amount)
@@ -163,46 +133,3 @@ def _check_entries(invoice: Invoice, lines: Sequence[Line], books: Books, findin
             findings.add(
                 STEP, f"{name}: revenue of {product} is posted {shown(revenue[product])}, lines say {shown(exact)}"
             )
-
-
-def _check_booked(invoice: Invoice, recomputed: Recomputed, books: Books, findings: Findings) -> None:
-    """Compare booked charges, where they still stand at the cut's revision."""
-    start = to_us(invoice.period_start)
-    revisions = {int(item_id): int(revision) for item_id, revision in invoice.cut["revisions"].items()}
-    for (
-        item_id,
-        account_id,
-        subscription_id,
-        item,
-        subject,
-        period_start,
-        _,
-        revision,
-        outcome,
-        quantity,
-        amounts,
-    ) in books.booked:
-        if account_id != invoice.account_id or to_us(period_start) != start or revisions.get(item_id) != revision:
-            continue
-        key = ItemKey(subscription_id, item, start, subject)
-        cost = recomputed.costs.get(key, Cost())
-        said = {amount["product"]: Fraction(amount["amount"]) for amount in amounts if Fraction(amount["amount"])}
-        wanted = {product: Fraction(amount) for product, amount in cost.amounts.items() if amount}
-        findings.compared["charges"] += 1
-        if outcome != "rated":
-            findings.add(STEP, f"booked charge of {_item(key)} is {outcome}")
-        elif said != wanted or any(amount["currency"] != invoice.currency for amount in amounts):
-            findings.add(STEP, f"booked charge of {_item(key)}: {_amounts(said)}, recomputed {_amounts(wanted)}")
-        elif Fraction(quantity) != cost.quantity:
-            findings.add(
-                STEP, f"booked charge of {_item(key)}: quantity {quantity:f}, recomputed {shown(cost.quantity)}"
-            )
-
-
-def _item(key: ItemKey) -> str:
-    server = f", server {key.subject}" if key.subject else ""
-    return f"{key.item} of {key.subscription_id}{server}, {facts.to_time(key.period_from_us).date()}"
-
-
-def _amounts(amounts: Mapping[str, Fraction]) -> str:
-    return ", ".join(f"{product} {shown(amount)}" for product, amount in sorted(amounts.items())) or "nothing"

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.proof.facts import Invoice
 from pipeline.proof.outside_lines import OutsideLine, read_stream
 from pipeline.proof.report import Findings
 from pipeline.runtime.postgres import Connection
@@ -59,6 +60,52 @@ def check_documents(connection: Connection, journal_dir: Path, before: frozenset
     ]
     findings.add_listed("documents", found)
     findings.compared["documents"] = len(seen)
+
+
+def check_journalled(
+    invoices: Sequence[Invoice], journal_dir: Path, shared: Findings, own: Mapping[str, Findings]
+) -> None:
+    """
+    Compare the documents of issued invoices, member by member, with what was journalled before they were.
+
+    Whoever changes a document and its digest in one row is given away by it.
+
+    Args:
+        invoices: Drafts among them are passed over.
+        journal_dir: The journal's folder.
+        shared: Takes what is wrong with the journal's files.
+        own: By invoice, takes what differs, and the count `journalled`.
+    """
+    wanted = {invoice.invoice_id: invoice for invoice in invoices if invoice.state == "issued"}
+    if not wanted:
+        return
+    found: dict[str, Mapping[str, Any]] = {}
+    for path in sorted(journal_dir.glob("documents-*.jsonl")):
+        for line in read_stream(path, shared):
+            if line.record["invoice_id"] in wanted:
+                found[line.record["invoice_id"]] = line.record
+    for invoice_id, invoice in wanted.items():
+        record, findings = found.get(invoice_id), own[invoice_id]
+        if record is None:
+            findings.add("journal", f"{invoice.name} is issued and not in the journal")
+            continue
+        findings.compared["journalled"] += 1
+        if record["number"] != invoice.number:
+            findings.add("journal", f"{invoice.name} has the number {record['number']} in the journal")
+        if record["digest"] != invoice.document_digest or record["document"] != invoice.document:
+            names = sorted(_differing(record["document"], invoice.document or {}))
+            what = ", ".join(names) or "its digest"
+            findings.add("journal", f"{invoice.name}: its document is not the one in the journal; {what} differs")
+
+
+def _differing(journalled: Mapping[str, Any], stored: Mapping[str, Any]) -> Iterator[str]:
+    """Give the paths of members that differ; lists are looked at whole."""
+    for name in journalled.keys() | stored.keys():
+        its, mine = journalled.get(name), stored.get(name)
+        if isinstance(its, Mapping) and isinstance(mine, Mapping):
+            yield from (f"{name}.{path}" for path in _differing(its, mine))
+        elif its != mine:
+            yield name
 
 
 def _out_of_series(stream: str, lines: list[OutsideLine]) -> Iterator[str]:

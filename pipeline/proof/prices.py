@@ -54,9 +54,19 @@ def minor_units(amount: Decimal, currency: str) -> int:
     Raises:
         InvariantViolation: The currency's minor unit is not known here.
     """
+    return _half_away(Fraction(amount) * minor_per_unit(currency))
+
+
+def minor_per_unit(currency: str) -> int:
+    """
+    How many minor units make one of the currency.
+
+    Raises:
+        InvariantViolation: The currency's minor unit is not known here.
+    """
     if currency not in MINOR_DIGITS:
         raise InvariantViolation(f"the proof does not know the minor unit of {currency}")
-    return _half_away(Fraction(amount) * 10 ** MINOR_DIGITS[currency])
+    return int(10 ** MINOR_DIGITS[currency])
 
 
 def _half_away(value: Fraction) -> int:

@@ -84,6 +84,58 @@ JOIN meter ON meter.meter_version_id = coalesce(s.meter_version_id, u.meter_vers
 WHERE (s.text IS NOT NULL AND s.quantity IS NULL) OR coalesce(s.quantity, 0) <> coalesce(u.quantity, 0)
 ORDER BY 1, 2, 3, 4
 
+-- name: other_days
+-- Sums of whole UTC days that differ, both ways, of meters whose slots add up.
+WITH stored AS (
+    SELECT meter_version_id, source, subject, day_us, quantity AS text,
+        CASE WHEN length(split_part(quantity, '.', 2)) <= 15 OR trim(substr(split_part(quantity, '.', 2), 16), '0') = ''
+            THEN CAST(split_part(quantity, '.', 1)
+                || rpad(left(split_part(quantity, '.', 2), 15), 15, '0') AS HUGEINT) END AS quantity
+    FROM day JOIN series USING (series_id)
+), summed AS (
+    SELECT meter_version_id, source, subject, slot_us - slot_us % 86400000000 AS day_us, sum(quantity) AS quantity
+    FROM slot_usage JOIN meter USING (meter_version_id)
+    WHERE aggregation <> 'active_hours' AND slot_us >= $from_us AND slot_us < $to_us GROUP BY ALL
+)
+SELECT meter.meter, coalesce(s.subject, u.subject) AS subject, coalesce(s.source, u.source),
+    coalesce(s.day_us, u.day_us) AS day_us, s.text, u.quantity::VARCHAR
+FROM stored s FULL JOIN summed u
+    ON u.meter_version_id = s.meter_version_id AND u.subject = s.subject AND u.source = s.source AND u.day_us = s.day_us
+JOIN meter ON meter.meter_version_id = coalesce(s.meter_version_id, u.meter_version_id)
+WHERE (s.text IS NOT NULL AND s.quantity IS NULL) OR coalesce(s.quantity, 0) <> coalesce(u.quantity, 0)
+ORDER BY 1, 2, 3, 4
+
+-- name: day_count
+SELECT count(*) FROM day
+
+-- name: other_samples
+-- Days of a server's samples that are not those of the counted events. What ordered meters read of an event is written as
+-- PostgreSQL writes it, fields in its order; a day's rows are compared by their number and two sums of their digests.
+WITH stored AS (
+    SELECT source, subject, event_type, day_us, samples, first_sum, last_sum
+    FROM sample_day JOIN sample_stream USING (sample_stream_id)
+), written AS (
+    SELECT stream_id, at_us // 86400000000 * 86400000000 AS day_us, md5(at_us || '|' || event_id || '|{' || array_to_string(
+        list_transform(
+            list_filter($places::INTEGER[], lambda place: list_contains(ordered_fields, place)),
+            lambda place: ($labels::VARCHAR[])[place] || nano[place]), ', ') || '}') AS digest
+    FROM counted WHERE len(ordered_fields) > 0 AND at_us >= $from_us AND at_us < $to_us
+), counted_day AS (
+    SELECT stream_id, day_us, count(*) AS samples, sum(('0x' || left(digest, 15))::BIGINT)::VARCHAR AS first_sum,
+        sum(('0x' || right(digest, 15))::BIGINT)::VARCHAR AS last_sum
+    FROM written GROUP BY 1, 2
+), wanted AS (
+    SELECT source, subject, event_type, day_us, samples, first_sum, last_sum FROM counted_day JOIN stream USING (stream_id)
+)
+SELECT coalesce(s.source, w.source), coalesce(s.subject, w.subject), coalesce(s.day_us, w.day_us), s.samples, w.samples
+FROM stored s FULL JOIN wanted w
+    ON w.source = s.source AND w.subject = s.subject AND w.event_type = s.event_type AND w.day_us = s.day_us
+WHERE s.samples IS DISTINCT FROM w.samples OR s.first_sum <> w.first_sum OR s.last_sum <> w.last_sum
+ORDER BY 1, 2, 3
+
+-- name: sample_count
+SELECT coalesce(sum(samples), 0)::BIGINT FROM sample_day
+
 -- name: count_behind
 SELECT count(*) FROM slot_usage WHERE slot_us < $kept_us
 
@@ -122,9 +174,13 @@ JOIN segment s ON s.subscription_id = o.subscription_id AND s.meter = h.meter
 GROUP BY 1, 2
 
 -- name: events_of_period
--- Counted events of each period's servers, for the report.
-SELECT w.account_id, w.from_us, count(*)
-FROM counted c JOIN stream USING (stream_id)
-JOIN owner o ON o.subject = stream.subject AND c.at_us >= o.from_us AND c.at_us < o.to_us
-JOIN account_window w ON w.account_id = o.account_id AND c.at_us >= w.from_us AND c.at_us < w.to_us
+-- Counted events of each period's servers, for the report. Who held a stream when is found before its events are read.
+WITH held AS MATERIALIZED (
+    SELECT stream.stream_id, w.account_id, w.from_us AS period_from_us, greatest(o.from_us, w.from_us) AS from_us,
+        least(o.to_us, w.to_us) AS to_us
+    FROM stream JOIN owner o USING (subject)
+    JOIN account_window w ON w.account_id = o.account_id AND o.from_us < w.to_us AND w.from_us < o.to_us
+)
+SELECT h.account_id, h.period_from_us, count(*)
+FROM counted c JOIN held h ON h.stream_id = c.stream_id AND c.at_us >= h.from_us AND c.at_us < h.to_us
 GROUP BY 1, 2

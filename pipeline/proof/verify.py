@@ -7,14 +7,17 @@ from pathlib import Path
 
 from pipeline.domain.errors import ConfigurationFault
 from pipeline.proof import facts
+from pipeline.proof.booked import check_booked_now, check_natures
 from pipeline.proof.books import Books, read_books
-from pipeline.proof.charges import Window, recompute, window_of
+from pipeline.proof.charges import Recomputed, Window, recompute, window_of
 from pipeline.proof.decisions import check_decisions, check_tallies, read_decisions
-from pipeline.proof.events import meter_spans, read_events
+from pipeline.proof.events import fields_of, meter_spans, read_events
 from pipeline.proof.evidence import check_files, files_below
 from pipeline.proof.facts import Catalogue, Invoice, Line, LogFacts
 from pipeline.proof.invoices import check_invoice, check_numbers, check_seals
+from pipeline.proof.outside import check_journalled
 from pipeline.proof.report import Difference, Findings, InvoiceProof, Report
+from pipeline.proof.stored_usage import check_days, check_samples
 from pipeline.proof.usage import check_buckets, compute_usage
 from pipeline.proof.workspace import Workspace, open_workspace
 from pipeline.runtime.postgres import Connection
@@ -37,11 +40,14 @@ class _Proof:
         self.catalogue: Catalogue = facts.read_catalogue(connection)
         self.invoices: tuple[Invoice, ...] = facts.read_invoices(connection, invoice_ids)
         self.lines: Mapping[str, Sequence[Line]] = facts.read_lines(connection, invoice_ids)
-        self.books: Books = read_books(connection, self.invoices)
+        self.books: Books = read_books(connection, self.invoices, self.lines)
         self.shared = Findings()
         self.own: dict[str, Findings] = {invoice.invoice_id: Findings() for invoice in self.invoices}
         self.events: dict[str, int] = {}
         self.subjects: dict[str, frozenset[str]] = {}
+        self.read_fields: Sequence[str] = ()
+        # What the open workspace gave last: a cut that nothing came after needs no second recomputation.
+        self.at_present: tuple[Catalogue, list[Window], Recomputed] | None = None
         unknown = sorted(set(invoice_ids) - self.own.keys())
         if unknown:
             raise ConfigurationFault(f"there is no invoice {', '.join(unknown)}")
@@ -56,15 +62,17 @@ class _Proof:
             self._prove_at(reading, invoices, is_now=reading == now)
         if now not in readings:
             self._prove_now(now)
-        for transaction_id, currency, rest in facts.rows(self.connection, "imbalances"):
-            self.shared.add("ledger", f"transaction {transaction_id} is out of balance by {rest:f} {currency}")
+        check_natures(self.connection, self.shared)
         check_numbers(self.connection, self.shared)
 
     def _reading(self, offsets: Mapping[int, int], horizon: int) -> _Reading:
         return tuple(sorted(offsets.items())), self.catalogue.reading_number(horizon)
 
     def _prove_at(self, reading: _Reading, invoices: Sequence[Invoice], *, is_now: bool) -> None:
-        windows = {invoice.invoice_id: self._windows(invoice) for invoice in invoices}
+        self.at_present = None
+        # What stands now is compared for every invoice, also where the others were cut elsewhere.
+        looked_at = self.invoices if is_now else invoices
+        windows = {invoice.invoice_id: self._windows(invoice) for invoice in looked_at}
         edges = [edge for listed in windows.values() for window in listed for edge in (window.from_us, window.to_us)]
         with open_workspace() as workspace:
             if not self._recompute_usage(workspace, reading, min(edges), max(edges)):
@@ -76,9 +84,12 @@ class _Proof:
                 by_horizon[int(invoice.cut["known_number"])].append(invoice)
             for horizon, known_alike in by_horizon.items():
                 self._compare(workspace, horizon, known_alike, windows)
+            if is_now:
+                self._check_booked_now(workspace)
 
     def _prove_now(self, reading: _Reading) -> None:
-        """Later events came since the cuts: buckets and tallies are compared at where aggregate stands now."""
+        """Later events came since the cuts: what stands now is compared at where aggregate stands now."""
+        self.at_present = None
         if any(self.log.archived.get(partition, 0) < offset for partition, offset in reading[0]):
             self.shared.compared["buckets_not_compared_archive_is_behind"] += 1
             return
@@ -90,6 +101,7 @@ class _Proof:
             start, end = min(w.from_us for w in windows), max(w.to_us for w in windows)
             if self._recompute_usage(workspace, reading, start, end):
                 self._check_present(workspace, start, end)
+                self._check_booked_now(workspace)
 
     def _recompute_usage(self, workspace: Workspace, reading: _Reading, start_us: int, end_us: int) -> bool:
         offsets, known = dict(reading[0]), self.catalogue.known_at(reading[1])
@@ -104,11 +116,31 @@ class _Proof:
         read_decisions(workspace, self.connection, self.log)
         check_decisions(workspace, self.connection, self.shared)
         compute_usage(workspace, spans, start_us, end_us)
+        self.read_fields = fields_of(spans)
         return True
 
     def _check_present(self, workspace: Workspace, start_us: int, end_us: int) -> None:
         check_tallies(workspace, self.log, self.shared)
         check_buckets(workspace, self.connection, start_us, end_us, self.shared)
+        check_days(workspace, self.connection, start_us, end_us, self.shared)
+        check_samples(workspace, self.connection, self.read_fields, start_us, end_us, self.shared)
+
+    def _check_booked_now(self, workspace: Workspace) -> None:
+        known = self.catalogue.known_at(self.log.known_number)
+        windows = sorted({window for invoice in self.invoices for window in self._windows(invoice)})
+        if self.at_present is not None and self.at_present[:2] == (known, windows):
+            recomputed = self.at_present[2]
+        else:
+            recomputed = recompute(workspace, known, windows)
+        accounts = {row.subscription_id: row.account_id for row in known.subscriptions}
+        for invoice in self.invoices:
+            check_booked_now(
+                invoice,
+                recomputed.of_account(invoice.account_id, accounts),
+                self.books,
+                [window.from_us for window in self._windows(invoice)],
+                self.own[invoice.invoice_id],
+            )
 
     def _compare(
         self,
@@ -118,13 +150,15 @@ class _Proof:
         windows: Mapping[str, Sequence[Window]],
     ) -> None:
         known = self.catalogue.known_at(horizon)
-        recomputed = recompute(workspace, known, [w for invoice in invoices for w in windows[invoice.invoice_id]])
+        asked = sorted({window for invoice in invoices for window in windows[invoice.invoice_id]})
+        recomputed = recompute(workspace, known, asked)
+        self.at_present = (known, asked, recomputed)
         accounts = {row.subscription_id: row.account_id for row in known.subscriptions}
         for invoice in invoices:
             findings = self.own[invoice.invoice_id]
             check_seals(invoice, known, self.log, findings)
             check_invoice(
-                invoice, self.lines[invoice.invoice_id], recomputed.of_account(invoice.account_id, accounts),
+                invoice, self.lines[invoice.invoice_id], known, recomputed.of_account(invoice.account_id, accounts),
                 self.books, findings,
             )  # fmt: skip
             self.events[invoice.invoice_id] = recomputed.events.get(
@@ -199,7 +233,12 @@ class _Proof:
 
 
 def verify_invoices(
-    connection: Connection, archive_dir: Path, invoice_ids: Sequence[str], *, topic: str = TOPIC
+    connection: Connection,
+    archive_dir: Path,
+    invoice_ids: Sequence[str],
+    *,
+    topic: str = TOPIC,
+    journal_dir: Path | None = None,
 ) -> Report:
     """
     Prove invoices from the archive, in one snapshot of the database; drafts and issued ones alike.
@@ -209,6 +248,7 @@ def verify_invoices(
         archive_dir: The archive folder.
         invoice_ids: Which; without any, only the log, the buckets' evidence and the books are looked at.
         topic: The log's topic.
+        journal_dir: The journal's folder, to compare issued documents with; None: they are not compared with it.
 
     Returns:
         What was compared and every difference; `ok` where there is none.
@@ -221,6 +261,8 @@ def verify_invoices(
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         proof = _Proof(connection, archive_dir, topic, invoice_ids)
         proof.run()
+        if journal_dir is not None:
+            check_journalled(proof.invoices, journal_dir, proof.shared, proof.own)
     return proof.report()
 
 

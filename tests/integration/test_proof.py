@@ -24,9 +24,11 @@ from pipeline.catalogue.servers import assign
 from pipeline.domain.errors import ConfigurationFault
 from pipeline.domain.identity import home_partition
 from pipeline.proof.report import Report
+from pipeline.proof.seals import document_digest
 from pipeline.proof.verify import owed_without_invoice, select_invoices, verify_invoices
 from pipeline.runtime.postgres import Connection
 from tests.integration import proof_world
+from tests.integration.proof_tampering import BOOKS_CASES, DOCUMENT_CASES, USAGE_CASES
 from tests.integration.proof_world import World
 
 pytestmark = pytest.mark.real
@@ -247,17 +249,88 @@ TAMPERED = {
     ),
 }  # fmt: skip
 
+CASES = TAMPERED | DOCUMENT_CASES | BOOKS_CASES | USAGE_CASES
 
-@pytest.mark.parametrize("what", TAMPERED)
+
+@pytest.mark.parametrize("what", CASES)
 def test_tampered_rows(world: World, what: str) -> None:
     """Each changed row makes the proof fail, and the differences name it."""
-    statements, named = TAMPERED[what]
+    statements, named = CASES[what]
     tamper(world, *statements)
     report = prove(world)
     for words in named:
         assert any(words in difference for difference in report.differences), report.differences
     assert not report.ok
     assert not all(proof.ok for proof in report.invoices.values())
+
+
+def prove_with_journal(world: World) -> Report:
+    with world.connect() as connection:
+        return verify_invoices(
+            connection, world.archive_dir, select_invoices(connection), journal_dir=world.journal_dir
+        )
+
+
+def test_a_document_changed_with_its_digest_is_not_the_journals(world: World) -> None:
+    """Names stand in no other row; whoever writes document and digest anew is given away by what is outside."""
+    assert prove_with_journal(world).compared["journalled"] == 2
+    with world.connect() as connection:
+        row = connection.execute("SELECT document, invoice_id FROM invoice WHERE account_id = 'acme'").fetchone()
+    assert row is not None
+    document, invoice_id = row
+    document["buyer"]["name"] = document["seller"]["bank_account"] = "Nobody"
+    digest = document_digest(document)
+    said = json.dumps(document).replace("'", "''")
+    tamper(
+        world,
+        f"UPDATE invoice SET document = '{said}', document_digest = '{digest}' WHERE invoice_id = '{invoice_id}'",
+    )
+    assert prove(world).ok
+    report = prove_with_journal(world)
+    (difference,) = report.differences
+    assert difference.startswith(f"journal: invoice RM-2013-0001 ({invoice_id}): its document is not the one in")
+    assert difference.endswith("; buyer.name, seller.bank_account differs")
+    assert [proof.ok for proof in report.invoices.values()] == [False, True]
+
+
+def test_an_invoice_is_in_the_journal(world: World) -> None:
+    """An issued invoice whose document is nowhere outside is named."""
+    for path in world.journal_dir.glob("documents-*.jsonl"):
+        path.unlink()
+    differences = prove_with_journal(world).differences
+    assert ["is issued and not in the journal" in text for text in differences] == [True, True]
+
+
+def test_an_older_invoices_slots_are_compared_after_a_later_close(world: World) -> None:
+    """August was cut where everything stands now; what was kept of July is compared there too."""
+    length = {partition: len(listed) for partition, listed in world.log.partitions.items()}
+    try:
+        with world.connect() as connection:
+            late(world, connection)
+            proof_world.close(world, connection, "2013-08")
+        tamper(
+            world,
+            "UPDATE usage_bucket SET quantity = quantity + 1 WHERE ctid IN"
+            " (SELECT ctid FROM usage_bucket ORDER BY slot_start LIMIT 1)",
+        )
+        assert any(text.startswith("usage: bucket of") for text in prove(world).differences)
+    finally:
+        for partition, count in length.items():
+            del world.log.partitions[partition][count:]
+
+
+def test_a_correction_that_is_booked_wrongly_is_named_before_an_invoice_takes_it(world: World) -> None:
+    """What late usage adds to a closed month is compared with a recomputation as everything stands now."""
+    length = {partition: len(listed) for partition, listed in world.log.partitions.items()}
+    try:
+        with world.connect() as connection:
+            late(world, connection)
+        assert prove(world).differences == ()
+        tamper(world, *BOOKS_CASES["posting added and booked"][0])
+        assert any("booked charge of" in text and "recomputed" in text for text in prove(world).differences)
+    finally:
+        for partition, count in length.items():
+            del world.log.partitions[partition][count:]
 
 
 def test_a_servers_bucket_concerns_its_customer_only(world: World) -> None:
