@@ -102,7 +102,7 @@ class Desk:
     rows: Callable[[UsageQuestion, int], list[Row]] = lambda _question, _limit: []
     body_bytes_max: int = 20_000
     events_per_second: int = 1_000_000
-    ack_seconds: float = 0.05
+    ack_seconds: float = 2.0
     in_flight: InFlight = field(default_factory=lambda: InFlight(1_000_000))
     used: list[str] = field(default_factory=list)
 

@@ -236,7 +236,7 @@ def test_back_pressure_is_429() -> None:
 @pytest.mark.parametrize("log", [LogInMemory(fails=True), LogInMemory(is_silent=True)])
 def test_what_the_broker_does_not_acknowledge_is_503(log: LogInMemory) -> None:
     """No 2xx, and when to try again."""
-    with client_of(Desk(log=log)) as client:
+    with client_of(Desk(log=log, ack_seconds=0.05)) as client:
         response = client.post("/v1/events", content=event(), headers=ONE)
 
     problem(response, 503, "not_acknowledged")
