@@ -56,7 +56,7 @@ def faults_named() -> Iterator[None]:
 
 
 def take_lock(connection: Connection) -> bool:
-    """Take the sealers' lock for this session; False where another has it."""
+    """Take the sealers' lock for this connection; False where another has it."""
     return bool(_row(connection, "lock_sealer")[0])
 
 
