@@ -14,7 +14,7 @@ from pipeline.domain.period import local_midnight
 from pipeline.domain.slots import US_PER_SECOND, to_us
 
 TEXT_LENGTH_MAX = 256
-YEARS = range(2000, 9999)
+YEARS = range(1970, 9999)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")

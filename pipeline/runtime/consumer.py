@@ -216,9 +216,11 @@ class LogConsumer:
         )
 
     def _has_more(self) -> bool:
-        self._ends = {place.partition: self._end_of(place, cached=False) for place in self._places()}
+        ends = {place.partition: self._end_of(place, cached=False) for place in self._places()}
+        # One that could not be asked for is no end to reach: it would keep us from ever resting again.
+        self._ends = {partition: end for partition, end in ends.items() if end != UNKNOWN_END}
         # An end before our place too: fetching raises what there is to say about a truncated log.
-        return self._ends != {place.partition: place.offset for place in self._places()}
+        return ends != {place.partition: place.offset for place in self._places()}
 
     def _end_of(self, place: TopicPartition, *, cached: bool) -> int:
         """The end of a partition; one that is not known lies far ahead, so that fetching finds out."""

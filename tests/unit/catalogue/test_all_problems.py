@@ -241,8 +241,8 @@ PLANTERS = [
         "accounts.elbe-analytics.subscriptions.elbe-analytics-main.plan",
     ),
     (
-        r"(fjord-media-main: \{plan: hourly, from: 2000-01-01)",
-        r"\1, to: @1999-01-01",
+        r"(fjord-media-main: \{plan: hourly, from: 1970-01-02)",
+        r"\1, to: @1969-01-01",
         "accounts.fjord-media.subscriptions.fjord-media-main.to",
     ),
     (r"\n( *glasvezel-oost-main:.*)", r"\n\1\n@\1", "accounts.glasvezel-oost.subscriptions.glasvezel-oost-main"),
